@@ -63,6 +63,218 @@ typedef struct ap_error {
 /* The fixed text of a status, "unknown status" for a number not in the list. */
 AP_API const char *ap_status_text(ap_status status);
 
+/* Told how far long work is; the total is known from the start. */
+typedef void ap_progress(void *context, uint64_t done, uint64_t total);
+
+/* Gives back what a function of this header allocated for the caller (text, ids). */
+AP_API void ap_release(void *pointer);
+
+/* ---- Import: from a stranger's file to a packed one ---------------------- */
+
+typedef struct ap_import_report {
+    char architecture[64]; /* "llama" */
+    char name[128];        /* general.name, or empty */
+    char license[128];     /* general.license, or empty */
+    char quantization[16]; /* the type most weights have: "Q4_1" */
+    uint64_t parameter_count;
+    uint64_t source_bytes, packed_bytes;
+    uint32_t context_tokens;
+    bool has_chat_template;
+    char notes[512]; /* what a user should know, sentences; may be empty */
+} ap_import_report;
+
+typedef struct ap_import_options {
+    size_t size;               /* sizeof(ap_import_options) */
+    const char *source_sha256; /* 64 hex digits, kept in the packed file */
+    bool decode_to_f32;        /* weights are stored as f32: the exact float reference of a quantised model */
+    ap_progress *progress;     /* may be NULL */
+    void *progress_context;
+} ap_import_options;
+
+/* Reads a GGUF file from source_fd, checks all of it, and writes the packed form
+ * to out_fd, an empty regular file opened for reading and writing.  Both stay open
+ * and belong to the caller.  On failure what was written to out_fd means nothing. */
+AP_API ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *options,
+                                 ap_import_report *report, ap_error *err);
+
+/* ---- Vocabulary: text to tokens and back, chat templates ----------------- */
+
+typedef struct ap_vocab ap_vocab;
+
+/* Token ids for the caller, who frees `ids` with ap_release. */
+typedef struct ap_tokens {
+    int32_t *ids;
+    size_t count;
+} ap_tokens;
+
+enum {
+    AP_TOKENIZE_SPECIAL = 1, /* the text is ours: control tokens written in it become control tokens */
+    AP_TOKENIZE_BOS = 2      /* put the begin token first if the vocabulary asks for it */
+};
+enum { AP_DETOKENIZE_SPECIAL = 1 /* control tokens are written out instead of left out */ };
+
+/* The vocabulary of a GGUF file (a whole model or vocabulary only) or of a packed
+ * file.  fd may be closed afterwards. */
+AP_API ap_status ap_vocab_open(ap_vocab **out, int fd, ap_error *err);
+AP_API void ap_vocab_close(ap_vocab **vocab);
+AP_API uint32_t ap_vocab_count(const ap_vocab *vocab);
+AP_API ap_status ap_vocab_tokenize(const ap_vocab *vocab, const char *text, size_t length, unsigned flags,
+                                   ap_tokens *out, ap_error *err);
+/* The text (complete UTF-8, NUL-terminated, *length without the NUL); AP_E_ARG for an id that is none. */
+AP_API ap_status ap_vocab_detokenize(const ap_vocab *vocab, const int32_t *ids, size_t count, unsigned flags,
+                                     char **text, size_t *length, ap_error *err);
+/* The raw bytes of one token, borrowed; NULL and 0 for an id that is none. */
+AP_API const char *ap_vocab_piece(const ap_vocab *vocab, int32_t id, size_t *length);
+AP_API bool ap_vocab_has_template(const ap_vocab *vocab);
+
+/* Renders the model's chat template over a JSON object {"messages":[…], "tools":[…],
+ * "add_generation_prompt":true, "kwargs":{…}} (UTF-8) and makes tokens of it; text
+ * that came from the messages never becomes a control token.  Either output may be
+ * NULL.  `now` is the Unix time that strftime_now shows. */
+AP_API ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now,
+                                 char **text, size_t *text_length, ap_tokens *tokens, ap_error *err);
+
+/* ---- Models -------------------------------------------------------------- */
+
+typedef struct ap_model ap_model;
+
+typedef struct ap_model_info {
+    char architecture[64], name[128], license[128], quantization[16];
+    char source_sha256[65];
+    uint64_t parameter_count, weight_bytes, file_bytes;
+    uint32_t context_tokens, vocab_count, layer_count, embedding_width;
+    uint32_t kv_token_bytes_f16; /* KV memory of one token in f16 */
+    bool has_chat_template;
+} ap_model_info;
+
+/* Opens a packed file; maps it, so fd may be closed afterwards.  Shapes, types and
+ * sizes are checked against each other; the digest is the caller's matter. */
+AP_API ap_status ap_model_open(ap_model **out, int fd, ap_error *err);
+AP_API void ap_model_close(ap_model **model);
+AP_API const ap_model_info *ap_model_info_of(const ap_model *model);
+AP_API const ap_vocab *ap_model_vocab(const ap_model *model);
+
+/* ---- Engine: many requests, one step at a time --------------------------- */
+
+typedef enum ap_kv_type { AP_KV_F16, AP_KV_F32 } ap_kv_type;
+
+typedef struct ap_engine_options {
+    size_t size;             /* sizeof(ap_engine_options) */
+    unsigned threads;        /* 0: one per available CPU */
+    const char *isa;         /* a level's name, NULL: the best this CPU has */
+    ap_kv_type kv_type;
+    uint32_t context_tokens; /* prompt and answer of one request together; 0: what the model declares, at most 8,192 */
+    uint64_t kv_bytes;       /* memory for all KV pages, taken at creation; 0: room for four full contexts, at most 1 GiB */
+    uint32_t step_tokens;    /* tokens of one forward pass; 0: 512 */
+    uint32_t requests_max;   /* waiting and running; 0: 256 */
+} ap_engine_options;
+
+typedef struct ap_logit_bias {
+    int32_t token;
+    float bias;
+} ap_logit_bias;
+
+/* Set all fields; ap_sampling_default gives temperature 1 and everything else off. */
+typedef struct ap_sampling {
+    float temperature;        /* 0: the likeliest token, ties to the lower id */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    int32_t top_k;            /* 0: off */
+    float repetition_penalty; /* 1: off; over prompt and answer, once per distinct token */
+    float frequency_penalty;  /* 0: off; over the answer only */
+    float presence_penalty;   /* 0: off; over the answer only */
+    uint64_t seed;
+    uint32_t choice; /* which of n answers to one prompt; part of the random counter */
+} ap_sampling;
+AP_API ap_sampling ap_sampling_default(void);
+
+typedef struct ap_request {
+    size_t size; /* sizeof(ap_request) */
+    uint64_t id; /* chosen by the caller, unique among live requests */
+    const int32_t *prompt;
+    size_t prompt_count; /* at least 1 */
+    uint32_t max_tokens; /* 0: until the model ends or the context is full */
+    ap_sampling sampling;
+    const ap_logit_bias *biases;
+    size_t bias_count;
+    const char *const *stops; /* at most 16, each 1 to 256 bytes */
+    size_t stop_count;
+    bool ignore_end;       /* end tokens are ordinary tokens */
+    bool logprobs;         /* report the log-probability of each token, before temperature and penalties */
+    uint32_t top_logprobs; /* and of so many likeliest ones, at most 20 */
+    bool text_specials;    /* control tokens appear in the text */
+} ap_request;
+
+typedef enum ap_event_kind { AP_EVENT_TOKEN, AP_EVENT_DONE, AP_EVENT_FAILED } ap_event_kind;
+typedef enum ap_finish { AP_FINISH_STOP, AP_FINISH_LENGTH, AP_FINISH_CANCELLED } ap_finish;
+
+typedef struct ap_token_logprob {
+    int32_t token;
+    float logprob;
+} ap_token_logprob;
+
+/* One thing that happened; pointers are borrowed for the call. */
+typedef struct ap_event {
+    ap_event_kind kind;
+    uint64_t id;
+    int32_t token;    /* TOKEN: what was drawn */
+    const char *text; /* TOKEN, DONE: what may be shown now, complete UTF-8, perhaps empty: bytes held back
+                       * (half a character, the possible start of a stop string) come with a later event */
+    size_t text_length;
+    float logprob; /* TOKEN, if asked for */
+    const ap_token_logprob *top;
+    size_t top_count;
+    ap_finish finish;        /* DONE */
+    int32_t stop_index;      /* DONE: which stop string ended it, -1 none */
+    uint32_t prompt_count;   /* DONE */
+    uint32_t answer_count;   /* DONE: tokens drawn, the ending one included */
+    uint64_t prompt_ns, answer_ns; /* DONE: from start of work to the first token; from there to the end */
+    const ap_error *error;   /* FAILED */
+} ap_event;
+typedef void ap_event_fn(void *context, const ap_event *event);
+
+typedef struct ap_engine ap_engine;
+
+typedef struct ap_engine_stats {
+    uint32_t running, waiting;
+    uint32_t page_count, pages_free;
+    uint64_t steps, prompt_tokens, answer_tokens, preemptions;
+    uint32_t context_tokens;
+    unsigned threads;
+    const char *isa;
+    uint64_t memory_bytes; /* KV pages and work memory */
+} ap_engine_stats;
+
+/* All memory a step needs is taken here.  The model must outlive the engine. */
+AP_API ap_status ap_engine_create(ap_engine **out, const ap_model *model, const ap_engine_options *options,
+                                  ap_error *err);
+AP_API void ap_engine_destroy(ap_engine **engine);
+/* Copies what it needs.  AP_E_CONTEXT: prompt (or prompt and max_tokens) does not fit, both counts in the
+ * message; AP_E_FULL: too many requests; AP_E_ARG names the field. */
+AP_API ap_status ap_engine_submit(ap_engine *engine, const ap_request *request, ap_error *err);
+/* Frees its pages at once; the event DONE with AP_FINISH_CANCELLED follows in the next step.  AP_E_NOTFOUND if it is not live. */
+AP_API ap_status ap_engine_cancel(ap_engine *engine, uint64_t id);
+/* One forward pass over all that is due, and its events.  *busy: there is more to do.  A failed request
+ * is an event; a returned failure means the engine cannot go on. */
+AP_API ap_status ap_engine_step(ap_engine *engine, ap_event_fn *fn, void *context, bool *busy, ap_error *err);
+AP_API void ap_engine_stats_of(const ap_engine *engine, ap_engine_stats *stats);
+
+/* Raw logits of a token sequence, computed in pieces of `chunk` tokens (0: all at once), by the same forward
+ * pass as requests.  fn is called with each position's vocab_count logits in order; with only_last, once.
+ * No request may be live. */
+typedef void ap_logits_fn(void *context, size_t position, const float *logits, uint32_t count);
+AP_API ap_status ap_engine_logits(ap_engine *engine, const int32_t *ids, size_t count, uint32_t chunk, bool only_last,
+                                  ap_logits_fn *fn, void *context, ap_error *err);
+
+/* ---- The machine --------------------------------------------------------- */
+
+/* Levels of vector instructions this program has kernels for and this CPU can run, best first: "avx512vnni",
+ * "avx512", "avx2", "plain".  NULL past the end. */
+AP_API const char *ap_isa_name(unsigned index);
+
+/* What this machine can do, measured in about a second: reading memory, and 8-bit multiply-adds. */
+AP_API ap_status ap_machine_measure(unsigned threads, double *read_gb_s, double *int8_gop_s, ap_error *err);
+
 #ifdef __cplusplus
 }
 #endif
