@@ -1,0 +1,22 @@
+/* level.h - who fills which part of the table; inside the room only.
+ *
+ * Adding an operation family: its header declares a struct of pointers, kernel.h
+ * puts that struct into ap_kernels, each file that implements a part of it for a
+ * level has one function here, and dispatch.c lists that function at its level.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_KERNEL_LEVEL_H
+#define AP_KERNEL_LEVEL_H
+
+#include "kernel/kernel.h"
+
+typedef void ap_kernels_install_fn(ap_kernels *kernels);
+
+ap_kernels_install_fn ap_matmul_install_plain;
+
+#if AP_HAVE_X86
+bool ap_x86_has(ap_isa isa);
+#endif
+
+#endif

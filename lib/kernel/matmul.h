@@ -1,0 +1,82 @@
+/* matmul.h - products of packed weights with the activations of some tokens.
+ *
+ * y[token][row] = sum over the columns of w[row][col] * x[token][col].
+ *
+ * Block formats multiply 8-bit activations: each 32 consecutive floats of a token
+ * become codes and one scale (docs/law.md, section 2), kept in records of 256
+ * columns, all tokens of the first 256 columns, then all of the next: a piece of
+ * a large product then reads one stretch of memory.  Float formats multiply the
+ * floats themselves.  An ap_acts carries both, so matrices of different types
+ * share it (q, k and v; gate and up).
+ *
+ * The chain of one (row, token) never depends on how many tokens there are, how
+ * panels are split among threads, or on the level.
+ *
+ *     size_t bytes = ap_acts_bytes(tokens, cols);
+ *     ap_acts_set(&acts, kernels, pool, x, x_stride, tokens, cols, memory);
+ *     ap_matmul_job jobs[3] = {{&q, &acts, yq, q_stride}, {&k, …}, {&v, …}};
+ *     ap_matmul(kernels, pool, jobs, 3);     // one start of the pool for all three
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_KERNEL_MATMUL_H
+#define AP_KERNEL_MATMUL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/pool.h"
+#include "quant/block.h"
+#include "quant/quant.h"
+
+/* 256 columns of one token; what lies beyond the last column is zero. */
+typedef struct ap_act_slab {
+    int8_t code[AP_SUPER_COLS]; /* -127 to 127 */
+    float d[8];                 /* scale of each 32 columns; NaN if one of them was NaN or infinite */
+    float sx[8];                /* d * (float)sum, rounded once */
+    int32_t sum[8];             /* of the 32 codes */
+    int16_t half_sum[16];       /* of 16 codes each */
+} ap_act_slab;
+static_assert(sizeof(ap_act_slab) == 384, "six cache lines");
+
+typedef struct ap_acts {
+    uint32_t tokens, cols;
+    const float *x;   /* token t at x + t * x_stride */
+    size_t x_stride;  /* in floats */
+    const ap_act_slab *slabs; /* slab s of token t at slabs[s * tokens + t]; NULL when only floats were asked for */
+} ap_acts;
+
+typedef struct ap_matmul_job {
+    const ap_matrix *matrix;
+    const ap_acts *acts; /* acts->cols == matrix->cols */
+    float *y;            /* token t at y + t * y_stride, matrix->rows floats each; need not be aligned */
+    size_t y_stride;     /* in floats */
+} ap_matmul_job;
+
+/* Codes and scales of one token: slab s is written to slabs[s * slab_stride]. */
+typedef void ap_quantize_fn(const float *x, uint32_t cols, ap_act_slab *slabs, size_t slab_stride);
+/* The rows of panels [begin, end), all tokens. */
+typedef void ap_matmul_fn(const ap_matmul_job *job, uint32_t panel_begin, uint32_t panel_end);
+
+enum { AP_MATMUL_TYPES = 32 };
+
+typedef struct ap_matmul_ops {
+    ap_quantize_fn *quantize;
+    ap_matmul_fn *product[AP_MATMUL_TYPES]; /* by ap_type; NULL where ap_quant_supports says no */
+} ap_matmul_ops;
+
+struct ap_kernels;
+
+/* Do products with this type read codes (and not floats)? */
+bool ap_matmul_needs_codes(ap_type type);
+/* Memory that ap_acts_set wants for codes; a multiple of 64. */
+size_t ap_acts_bytes(uint32_t tokens, uint32_t cols);
+/* Points *acts at x (borrowed) and fills `memory` (64-byte aligned, ap_acts_bytes
+ * large, borrowed) with the codes; memory NULL: floats only.  pool may be NULL. */
+void ap_acts_set(ap_acts *acts, const struct ap_kernels *kernels, ap_pool *pool, const float *x, size_t x_stride,
+                 uint32_t tokens, uint32_t cols, void *memory);
+/* Runs all jobs in one run of the pool (NULL: this thread alone). */
+void ap_matmul(const struct ap_kernels *kernels, ap_pool *pool, const ap_matmul_job *jobs, uint32_t job_count);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernel/level.h"
+
+/* The builtin also asks whether the operating system saves the registers. */
+bool ap_x86_has(ap_isa isa)
+{
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    switch (isa) {
+    case AP_ISA_PLAIN: return true;
+    case AP_ISA_AVX2: return avx2;
+    case AP_ISA_AVX512: return avx512;
+    case AP_ISA_AVX512VNNI: return avx512 && __builtin_cpu_supports("avx512vnni");
+    default: return false;
+    }
+}

@@ -1,0 +1,202 @@
+/* block32.c - the formats with 32 weights per block: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
+ *
+ * With e the column in the block, q the unsigned code (4 bits, or 5 with bit e of
+ * qh on top; the first 16 columns are the low nibbles of qs, the others the high):
+ *
+ *     Q4_0  (q - 8) d      Q5_0  (q - 16) d     Q8_0  q d, q signed
+ *     Q4_1  q d + m        Q5_1  q d + m        product and sum rounded apart
+ *
+ * A file's nibble order is the panel's: byte 4v + c of qs holds columns 4v + c and
+ * 16 + 4v + c, so packing 4 bits moves words and changes no byte.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "quant/block.h"
+#include "quant/family.h"
+#include "quant/half.h"
+
+static int nibble(const uint8_t qs[16], int e) { return e < 16 ? qs[e] & 15 : qs[e - 16] >> 4; }
+
+static int fifth(const uint8_t qh[4], int e) { return (qh[e / 8] >> e % 8 & 1) << 4; }
+
+static void q4_0_decode(const unsigned char *bytes, float *out)
+{
+    ap_block_q4_0 b;
+    memcpy(&b, bytes, sizeof b);
+    float d = ap_f32_of_f16(b.d);
+    for (int e = 0; e < 32; e++)
+        out[e] = (float)(nibble(b.qs, e) - 8) * d;
+}
+
+static void q4_1_decode(const unsigned char *bytes, float *out)
+{
+    ap_block_q4_1 b;
+    memcpy(&b, bytes, sizeof b);
+    float d = ap_f32_of_f16(b.d), m = ap_f32_of_f16(b.m);
+    for (int e = 0; e < 32; e++)
+        out[e] = (float)nibble(b.qs, e) * d + m;
+}
+
+static void q5_0_decode(const unsigned char *bytes, float *out)
+{
+    ap_block_q5_0 b;
+    memcpy(&b, bytes, sizeof b);
+    float d = ap_f32_of_f16(b.d);
+    for (int e = 0; e < 32; e++)
+        out[e] = (float)((nibble(b.qs, e) | fifth(b.qh, e)) - 16) * d;
+}
+
+static void q5_1_decode(const unsigned char *bytes, float *out)
+{
+    ap_block_q5_1 b;
+    memcpy(&b, bytes, sizeof b);
+    float d = ap_f32_of_f16(b.d), m = ap_f32_of_f16(b.m);
+    for (int e = 0; e < 32; e++)
+        out[e] = (float)(nibble(b.qs, e) | fifth(b.qh, e)) * d + m;
+}
+
+static void q8_0_decode(const unsigned char *bytes, float *out)
+{
+    ap_block_q8_0 b;
+    memcpy(&b, bytes, sizeof b);
+    float d = ap_f32_of_f16(b.d);
+    for (int e = 0; e < 32; e++)
+        out[e] = (float)b.qs[e] * d;
+}
+
+static void pack_nibbles(const uint8_t qs[16], unsigned lane, uint8_t code[4][64])
+{
+    for (int v = 0; v < 4; v++)
+        memcpy(&code[v][4 * lane], &qs[4 * v], 4);
+}
+
+static void unpack_nibbles(const uint8_t code[4][64], unsigned lane, uint8_t qs[16])
+{
+    for (int v = 0; v < 4; v++)
+        memcpy(&qs[4 * v], &code[v][4 * lane], 4);
+}
+
+/* Column 4g + c has its bit at bit g of byte c of the lane. */
+static void pack_fifth(const uint8_t qh[4], unsigned lane, uint8_t high[64])
+{
+    for (int c = 0; c < 4; c++) {
+        int byte = 0;
+        for (int g = 0; g < 8; g++)
+            byte |= (qh[g / 2] >> (4 * (g % 2) + c) & 1) << g;
+        high[4 * lane + c] = (uint8_t)byte;
+    }
+}
+
+static void unpack_fifth(const uint8_t high[64], unsigned lane, uint8_t qh[4])
+{
+    memset(qh, 0, 4);
+    for (int c = 0; c < 4; c++)
+        for (int g = 0; g < 8; g++)
+            qh[g / 2] = (uint8_t)(qh[g / 2] | (high[4 * lane + c] >> g & 1) << (4 * (g % 2) + c));
+}
+
+static void q4_0_pack(const unsigned char *bytes, unsigned lane, unsigned char *panel)
+{
+    ap_block_q4_0 b;
+    ap_panel_q4_0 *p = (ap_panel_q4_0 *)panel;
+    memcpy(&b, bytes, sizeof b);
+    p->d[lane] = b.d;
+    pack_nibbles(b.qs, lane, p->code);
+}
+
+static void q4_0_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
+{
+    ap_block_q4_0 b;
+    const ap_panel_q4_0 *p = (const ap_panel_q4_0 *)panel;
+    b.d = p->d[lane];
+    unpack_nibbles(p->code, lane, b.qs);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q4_1_pack(const unsigned char *bytes, unsigned lane, unsigned char *panel)
+{
+    ap_block_q4_1 b;
+    ap_panel_q4_1 *p = (ap_panel_q4_1 *)panel;
+    memcpy(&b, bytes, sizeof b);
+    p->d[lane] = b.d;
+    p->m[lane] = b.m;
+    pack_nibbles(b.qs, lane, p->code);
+}
+
+static void q4_1_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
+{
+    ap_block_q4_1 b;
+    const ap_panel_q4_1 *p = (const ap_panel_q4_1 *)panel;
+    b.d = p->d[lane];
+    b.m = p->m[lane];
+    unpack_nibbles(p->code, lane, b.qs);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q5_0_pack(const unsigned char *bytes, unsigned lane, unsigned char *panel)
+{
+    ap_block_q5_0 b;
+    ap_panel_q5_0 *p = (ap_panel_q5_0 *)panel;
+    memcpy(&b, bytes, sizeof b);
+    p->d[lane] = b.d;
+    pack_fifth(b.qh, lane, p->high);
+    pack_nibbles(b.qs, lane, p->code);
+}
+
+static void q5_0_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
+{
+    ap_block_q5_0 b;
+    const ap_panel_q5_0 *p = (const ap_panel_q5_0 *)panel;
+    b.d = p->d[lane];
+    unpack_fifth(p->high, lane, b.qh);
+    unpack_nibbles(p->code, lane, b.qs);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q5_1_pack(const unsigned char *bytes, unsigned lane, unsigned char *panel)
+{
+    ap_block_q5_1 b;
+    ap_panel_q5_1 *p = (ap_panel_q5_1 *)panel;
+    memcpy(&b, bytes, sizeof b);
+    p->d[lane] = b.d;
+    p->m[lane] = b.m;
+    pack_fifth(b.qh, lane, p->high);
+    pack_nibbles(b.qs, lane, p->code);
+}
+
+static void q5_1_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
+{
+    ap_block_q5_1 b;
+    const ap_panel_q5_1 *p = (const ap_panel_q5_1 *)panel;
+    b.d = p->d[lane];
+    b.m = p->m[lane];
+    unpack_fifth(p->high, lane, b.qh);
+    unpack_nibbles(p->code, lane, b.qs);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q8_0_pack(const unsigned char *bytes, unsigned lane, unsigned char *panel)
+{
+    ap_block_q8_0 b;
+    ap_panel_q8_0 *p = (ap_panel_q8_0 *)panel;
+    memcpy(&b, bytes, sizeof b);
+    p->d[lane] = b.d;
+    for (int g = 0; g < 8; g++)
+        memcpy(&p->code[g][4 * lane], &b.qs[4 * g], 4);
+}
+
+static void q8_0_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
+{
+    ap_block_q8_0 b;
+    const ap_panel_q8_0 *p = (const ap_panel_q8_0 *)panel;
+    b.d = p->d[lane];
+    for (int g = 0; g < 8; g++)
+        memcpy(&b.qs[4 * g], &p->code[g][4 * lane], 4);
+    memcpy(bytes, &b, sizeof b);
+}
+
+const ap_quant_family ap_family_q4_0 = {32, 18, sizeof(ap_panel_q4_0), q4_0_decode, q4_0_pack, q4_0_unpack};
+const ap_quant_family ap_family_q4_1 = {32, 20, sizeof(ap_panel_q4_1), q4_1_decode, q4_1_pack, q4_1_unpack};
+const ap_quant_family ap_family_q5_0 = {32, 22, sizeof(ap_panel_q5_0), q5_0_decode, q5_0_pack, q5_0_unpack};
+const ap_quant_family ap_family_q5_1 = {32, 24, sizeof(ap_panel_q5_1), q5_1_decode, q5_1_pack, q5_1_unpack};
+const ap_quant_family ap_family_q8_0 = {32, 34, sizeof(ap_panel_q8_0), q8_0_decode, q8_0_pack, q8_0_unpack};
