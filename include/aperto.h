@@ -270,7 +270,7 @@ AP_API ap_status ap_engine_logits(ap_engine *engine, const int32_t *ids, size_t 
 
 /* Levels of vector instructions this program has kernels for and this CPU can run, best first: "avx512vnni",
  * "avx512", "avx2", "plain".  NULL past the end. */
-AP_API const char *ap_isa_name(unsigned index);
+AP_API const char *ap_isa_available(unsigned index);
 
 /* What this machine can do, measured in about a second: reading memory, and 8-bit multiply-adds. */
 AP_API ap_status ap_machine_measure(unsigned threads, double *read_gb_s, double *int8_gop_s, ap_error *err);
