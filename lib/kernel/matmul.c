@@ -1,14 +1,16 @@
 /* matmul.c - products of packed weights in plain C: the meaning, for every CPU.
  *
  * One chain per (row, token), blocks of 32 columns ascending, acc starts at +0.
- * With dot the exact integer sum of code products and da, sx of the token's block:
+ * u is what the block adds, in units of the activations' scale da; dots are exact
+ * integers, w = d * scale is exact too:
  *
- *     32-wide           s = d * da;  acc = fma(dot, s, acc)
- *     with a minimum    and then     acc = fma(min, sx, acc)    (Q4_K, Q5_K: minus the minimum)
- *     16-wide (Q6_K)    u = c1 * w1; u = fma(c0, w0, u); acc = fma(u, da, acc)
+ *     32-wide           u = dot * w
+ *     with a minimum    u = min * sum; u = fma(dot, w, u)    (Q4_K, Q5_K: minus the minimum)
+ *     16-wide (Q6_K)    u = dot1 * w1; u = fma(dot0, w0, u)
+ *     then              acc = fma(u, da, acc)
  *
- * where w0, w1 are the scales of the first and second 16 columns and c0, c1 their
- * dots.  Each format brings a block to one form (struct block32: signed codes by
+ * with sum the token's sum of codes in the block, and 0 and 1 the first and the
+ * second 16 columns.  Each format brings a block to one form (struct block32: signed codes by
  * column and lane, scales by lane) and the chains are written once.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -148,14 +150,18 @@ static void chain_32(const block32 *b, const ap_act_slab *a, int part, float acc
     int32_t dot[LANES];
     dot_columns(b, a->code + 32 * part, 0, 32, dot);
     for (int r = 0; r < LANES; r++)
-        acc[r] = fmaf((float)dot[r], b->scale[0][r] * a->d[part], acc[r]);
+        acc[r] = fmaf((float)dot[r] * b->scale[0][r], a->d[part], acc[r]);
 }
 
 static void chain_32_min(const block32 *b, const ap_act_slab *a, int part, float acc[LANES])
 {
-    chain_32(b, a, part, acc);
-    for (int r = 0; r < LANES; r++)
-        acc[r] = fmaf(b->min[r], a->sx[part], acc[r]);
+    int32_t dot[LANES];
+    dot_columns(b, a->code + 32 * part, 0, 32, dot);
+    for (int r = 0; r < LANES; r++) {
+        float u = b->min[r] * a->sum_f[part];
+        u = fmaf((float)dot[r], b->scale[0][r], u);
+        acc[r] = fmaf(u, a->d[part], acc[r]);
+    }
 }
 
 static void chain_16(const block32 *b, const ap_act_slab *a, int part, float acc[LANES])
@@ -326,7 +332,7 @@ static void quantize_block(const float *x, uint32_t count, ap_act_slab *slab, in
     slab->sum[part] = sum[0] + sum[1];
     slab->half_sum[2 * part] = (int16_t)sum[0];
     slab->half_sum[2 * part + 1] = (int16_t)sum[1];
-    slab->sx[part] = d * (float)(sum[0] + sum[1]);
+    slab->sum_f[part] = (float)(sum[0] + sum[1]);
 }
 
 static void quantize(const float *x, uint32_t cols, ap_act_slab *slabs, size_t slab_stride)
@@ -336,7 +342,7 @@ static void quantize(const float *x, uint32_t cols, ap_act_slab *slabs, size_t s
         for (uint32_t part = 0; part < 8; part++) {
             uint32_t at = col + 32 * part;
             uint32_t count = at >= cols ? 0 : cols - at < 32 ? cols - at : 32;
-            quantize_block(x + at, count, slab, (int)part);
+            quantize_block(count ? x + at : x, count, slab, (int)part);
         }
     }
 }

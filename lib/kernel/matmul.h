@@ -34,8 +34,8 @@
 typedef struct ap_act_slab {
     int8_t code[AP_SUPER_COLS]; /* -127 to 127 */
     float d[8];                 /* scale of each 32 columns; NaN if one of them was NaN or infinite */
-    float sx[8];                /* d * (float)sum, rounded once */
     int32_t sum[8];             /* of the 32 codes */
+    float sum_f[8];             /* the same as a float */
     int16_t half_sum[16];       /* of 16 codes each */
 } ap_act_slab;
 static_assert(sizeof(ap_act_slab) == 384, "six cache lines");
