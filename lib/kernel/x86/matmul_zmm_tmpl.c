@@ -1,0 +1,423 @@
+/* matmul_zmm_tmpl.c - products in 512-bit registers; included by a file per level.
+ *
+ * A register holds one group (four columns) of a panel's 16 rows, so a lane is a
+ * row from the first load to the last store.  Two ways, the same chain:
+ *
+ *   few tokens   weights go from memory through registers straight into the dots,
+ *                four panels abreast: four streams of reads, prefetched.
+ *   many         the codes of four panels are unpacked to bytes for one slab of 256
+ *                columns (16 KiB, the first cache), then every token passes over them
+ *                in small groups; an activation once broadcast meets four panels.
+ *
+ * A level says, before it includes this file:
+ *
+ *     BYTE_BIAS   128 when it wants Q8_0's codes as unsigned bytes (code + 128), else 0
+ *     dot4        acc + the sum of four products in each lane, exactly
+ *     INSTALL     the name of its install function
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernel/level.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+enum {
+    PANELS = 4,           /* abreast */
+    TOKENS_FEW = 3,       /* up to here weights are not unpacked into memory */
+    TOKENS_AT_ONCE = 192, /* 48 KiB of sums: second cache; unpacking costs 2 percent of the products */
+    PREFETCH_BYTES = 2048
+};
+
+/* What varies by format, all known while compiling. */
+typedef struct format {
+    ap_type type;
+    int offset;    /* true code = unsigned code - offset */
+    bool has_min;
+    bool is_16;    /* two scales per 32 columns */
+    uint32_t block_bytes, blocks_per; /* of a panel block, and how many blocks of 32 columns it has */
+} format;
+
+static const format q4_0 = {AP_TYPE_Q4_0, 8, false, false, sizeof(ap_panel_q4_0), 1};
+static const format q4_1 = {AP_TYPE_Q4_1, 0, true, false, sizeof(ap_panel_q4_1), 1};
+static const format q5_0 = {AP_TYPE_Q5_0, 16, false, false, sizeof(ap_panel_q5_0), 1};
+static const format q5_1 = {AP_TYPE_Q5_1, 0, true, false, sizeof(ap_panel_q5_1), 1};
+static const format q8_0 = {AP_TYPE_Q8_0, BYTE_BIAS, false, false, sizeof(ap_panel_q8_0), 1};
+static const format q4_k = {AP_TYPE_Q4_K, 0, true, false, sizeof(ap_panel_q4_k), 8};
+static const format q5_k = {AP_TYPE_Q5_K, 0, true, false, sizeof(ap_panel_q5_k), 8};
+static const format q6_k = {AP_TYPE_Q6_K, 32, false, true, sizeof(ap_panel_q6_k), 8};
+
+/* Four panels, one slab, codes as bytes. */
+typedef struct chunk {
+    uint8_t code[8][8][PANELS][64]; /* [block][group][panel] */
+    float scale[8][2][PANELS][16];
+    float min[8][PANELS][16];
+} chunk;
+
+typedef struct scales {
+    __m512 w[2], min;
+} scales;
+
+INLINE __m512 halves(const uint16_t from[16]) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)); }
+
+INLINE __m512 bytes_u(const uint8_t from[16])
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from)));
+}
+
+INLINE __m512 bytes_s(const int8_t from[16])
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+}
+
+INLINE __m512 negated(__m512 x)
+{
+    return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MIN)));
+}
+
+/* The scales of one block of 32 columns of one panel. */
+INLINE scales load_scales(const format f, const unsigned char *panel, uint32_t block)
+{
+    const unsigned char *p = panel + (size_t)(block / f.blocks_per) * f.block_bytes;
+    uint32_t part = block % f.blocks_per;
+    scales s = {0};
+    switch (f.type) {
+    case AP_TYPE_Q4_1:
+    case AP_TYPE_Q5_1:
+        s.w[0] = halves(((const ap_panel_q4_1 *)p)->d);
+        s.min = halves(((const ap_panel_q4_1 *)p)->m);
+        break;
+    case AP_TYPE_Q4_K: {
+        const ap_panel_q4_k *k = (const ap_panel_q4_k *)p;
+        s.w[0] = _mm512_mul_ps(halves(k->d), bytes_u(k->part[part].scale));
+        s.min = negated(_mm512_mul_ps(halves(k->dmin), bytes_u(k->part[part].min)));
+        break;
+    }
+    case AP_TYPE_Q5_K: {
+        const ap_panel_q5_k *k = (const ap_panel_q5_k *)p;
+        s.w[0] = _mm512_mul_ps(halves(k->d), bytes_u(k->part[part].scale));
+        s.min = negated(_mm512_mul_ps(halves(k->dmin), bytes_u(k->part[part].min)));
+        break;
+    }
+    case AP_TYPE_Q6_K: {
+        const ap_panel_q6_k *k = (const ap_panel_q6_k *)p;
+        s.w[0] = _mm512_mul_ps(halves(k->d), bytes_s(k->part[part].scale[0]));
+        s.w[1] = _mm512_mul_ps(halves(k->d), bytes_s(k->part[part].scale[1]));
+        break;
+    }
+    default: s.w[0] = halves((const uint16_t *)p); break;
+    }
+    return s;
+}
+
+static_assert(offsetof(ap_panel_q5_1, m) == offsetof(ap_panel_q4_1, m), "load_scales reads both alike");
+
+INLINE __m512i load(const void *p) { return _mm512_loadu_si512(p); }
+
+INLINE void nibbles(const uint8_t code[4][64], __m512i q[8])
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    UNROLL for (int v = 0; v < 4; v++) {
+        __m512i both = load(code[v]);
+        q[v] = _mm512_and_si512(both, low);
+        q[v + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+    }
+}
+
+/* q | (bits & mask) */
+INLINE __m512i join(__m512i q, __m512i bits, __m512i mask) { return _mm512_ternarylogic_epi32(q, bits, mask, 0xf8); }
+
+INLINE void add_fifth(const uint8_t high[64], __m512i q[8])
+{
+    const __m512i bit = _mm512_set1_epi8(16);
+    __m512i h = load(high);
+    UNROLL for (int g = 0; g < 8; g++)
+        q[g] = join(q[g], g < 4 ? _mm512_slli_epi16(h, (unsigned)(4 - g)) : _mm512_srli_epi16(h, (unsigned)(g - 4)), bit);
+}
+
+INLINE void add_top2(const uint8_t high[2][64], __m512i q[8])
+{
+    const __m512i bits = _mm512_set1_epi8(48);
+    UNROLL for (int i = 0; i < 2; i++) {
+        __m512i h = load(high[i]);
+        q[4 * i] = join(q[4 * i], _mm512_slli_epi16(h, 4), bits);
+        q[4 * i + 1] = join(q[4 * i + 1], _mm512_slli_epi16(h, 2), bits);
+        q[4 * i + 2] = join(q[4 * i + 2], h, bits);
+        q[4 * i + 3] = join(q[4 * i + 3], _mm512_srli_epi16(h, 2), bits);
+    }
+}
+
+/* The eight groups of one block of one panel as bytes; where they lie is left in *at. */
+INLINE void load_codes(const format f, const unsigned char *panel, uint32_t block, __m512i q[8])
+{
+    const unsigned char *p = panel + (size_t)(block / f.blocks_per) * f.block_bytes;
+    uint32_t part = block % f.blocks_per;
+    switch (f.type) {
+    case AP_TYPE_Q4_0: nibbles(((const ap_panel_q4_0 *)p)->code, q); break;
+    case AP_TYPE_Q4_1: nibbles(((const ap_panel_q4_1 *)p)->code, q); break;
+    case AP_TYPE_Q5_0:
+        nibbles(((const ap_panel_q5_0 *)p)->code, q);
+        add_fifth(((const ap_panel_q5_0 *)p)->high, q);
+        break;
+    case AP_TYPE_Q5_1:
+        nibbles(((const ap_panel_q5_1 *)p)->code, q);
+        add_fifth(((const ap_panel_q5_1 *)p)->high, q);
+        break;
+    case AP_TYPE_Q8_0: {
+        const __m512i bias = _mm512_set1_epi8((char)BYTE_BIAS);
+        UNROLL for (int g = 0; g < 8; g++)
+            q[g] = _mm512_xor_si512(load(((const ap_panel_q8_0 *)p)->code[g]), bias);
+        break;
+    }
+    case AP_TYPE_Q4_K: nibbles(((const ap_panel_q4_k *)p)->part[part].code, q); break;
+    case AP_TYPE_Q5_K:
+        nibbles(((const ap_panel_q5_k *)p)->part[part].code, q);
+        add_fifth(((const ap_panel_q5_k *)p)->part[part].high, q);
+        break;
+    default:
+        nibbles(((const ap_panel_q6_k *)p)->part[part].code, q);
+        add_top2(((const ap_panel_q6_k *)p)->part[part].high, q);
+        break;
+    }
+}
+
+INLINE bool codes_are_signed(const format f) { return f.type == AP_TYPE_Q8_0 && BYTE_BIAS == 0; }
+
+INLINE __m512i activation(const ap_act_slab *a, uint32_t part, int group)
+{
+    int32_t four;
+    memcpy(&four, a->code + 32 * part + 4 * group, 4);
+    return _mm512_set1_epi32(four);
+}
+
+/* Where a dot starts: the offset of the codes, times the sum of the activations, taken away beforehand. */
+INLINE __m512i start(const format f, const ap_act_slab *a, uint32_t part, int half)
+{
+    return _mm512_set1_epi32(-f.offset * (f.is_16 ? a->half_sum[2 * part + (uint32_t)half] : a->sum[part]));
+}
+
+INLINE __m512 chain(const format f, scales s, __m512i dot0, __m512i dot1, const ap_act_slab *a, uint32_t part, __m512 acc)
+{
+    __m512 c = _mm512_cvtepi32_ps(dot0), u;
+    if (f.is_16)
+        u = _mm512_fmadd_ps(c, s.w[0], _mm512_mul_ps(_mm512_cvtepi32_ps(dot1), s.w[1]));
+    else if (f.has_min)
+        u = _mm512_fmadd_ps(c, s.w[0], _mm512_mul_ps(s.min, _mm512_set1_ps(a->sum_f[part])));
+    else
+        u = _mm512_mul_ps(c, s.w[0]);
+    return _mm512_fmadd_ps(u, _mm512_set1_ps(a->d[part]), acc);
+}
+
+/* The panels of one group.  Where the matrix has fewer than four left, the last one
+ * stands in for the missing: its sums are computed again and not stored. */
+typedef struct group {
+    const unsigned char *panel[PANELS];
+    uint32_t row, rows;    /* first row; rows that are stored */
+    size_t next;           /* from a panel to the one PANELS further on */
+    size_t bytes;          /* of a panel */
+} group;
+
+INLINE group group_at(const ap_matmul_job *job, size_t panel_bytes, uint32_t first, uint32_t end)
+{
+    group g = {.row = first * AP_PANEL_ROWS, .next = PANELS * panel_bytes, .bytes = panel_bytes};
+    for (uint32_t i = 0; i < PANELS; i++)
+        g.panel[i] = job->matrix->panels + (first + i < end ? first + i : end - 1) * panel_bytes;
+    uint32_t last = first + PANELS < end ? first + PANELS : end;
+    uint32_t row_end = last > job->matrix->rows / AP_PANEL_ROWS ? job->matrix->rows : last * AP_PANEL_ROWS;
+    g.rows = row_end - g.row;
+    return g;
+}
+
+/* The lines `ahead` of those at `offset`; past the end of the panel the next group's begin. */
+INLINE void prefetch(const group *g, int panel, size_t offset, size_t bytes)
+{
+    size_t at = offset + PREFETCH_BYTES;
+    const unsigned char *p = g->panel[panel] + at + (at >= g->bytes ? g->next - g->bytes : 0);
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+}
+
+INLINE void store_sums(const ap_matmul_job *job, const group *g, uint32_t token, const __m512 sums[PANELS])
+{
+    float *y = job->y + token * job->y_stride + g->row;
+    UNROLL for (uint32_t p = 0; p < PANELS; p++) {
+        uint32_t left = g->rows > 16 * p ? g->rows - 16 * p : 0;
+        __mmask16 mask = (__mmask16)(left >= 16 ? 0xffff : (1u << left) - 1);
+        _mm512_mask_storeu_ps(y + 16 * p, mask, sums[p]);
+    }
+}
+
+/* Few tokens: n of them, from memory to sums in one pass over the columns. */
+INLINE void few(const format f, const ap_matmul_job *job, const group *g, uint32_t token, const int n)
+{
+    const ap_acts *acts = job->acts;
+    __m512 acc[TOKENS_FEW][PANELS];
+    UNROLL for (int t = 0; t < n; t++)
+        UNROLL for (int p = 0; p < PANELS; p++)
+            acc[t][p] = _mm512_setzero_ps();
+    uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
+    for (uint32_t block = 0; block < blocks; block++) {
+        const ap_act_slab *a = acts->slabs + (size_t)(block / 8) * acts->tokens + token;
+        uint32_t part = block % 8;
+        size_t offset = (size_t)block * (f.block_bytes / f.blocks_per);
+        UNROLL for (int p = 0; p < PANELS; p++) {
+            prefetch(g, p, offset, f.block_bytes / f.blocks_per);
+            __m512i q[8], dot[TOKENS_FEW][2];
+            load_codes(f, g->panel[p], block, q);
+            scales s = load_scales(f, g->panel[p], block);
+            /* Two sums of four groups shorten the wait of one dot for the one before it. */
+            UNROLL for (int t = 0; t < n; t++) {
+                dot[t][0] = start(f, a + t, part, 0);
+                dot[t][1] = f.is_16 ? start(f, a + t, part, 1) : _mm512_setzero_si512();
+                UNROLL for (int i = 0; i < 4; i++) {
+                    dot[t][0] = dot4(dot[t][0], q[i], activation(a + t, part, i), codes_are_signed(f));
+                    dot[t][1] = dot4(dot[t][1], q[i + 4], activation(a + t, part, i + 4), codes_are_signed(f));
+                }
+                if (!f.is_16)
+                    dot[t][0] = _mm512_add_epi32(dot[t][0], dot[t][1]);
+                acc[t][p] = chain(f, s, dot[t][0], dot[t][1], a + t, part, acc[t][p]);
+            }
+        }
+    }
+    UNROLL for (int t = 0; t < n; t++)
+        store_sums(job, g, token + (uint32_t)t, acc[t]);
+}
+
+INLINE void unpack(const format f, const group *g, uint32_t first_block, uint32_t blocks, chunk *c)
+{
+    for (uint32_t b = 0; b < blocks; b++) {
+        size_t offset = (size_t)(first_block + b) * (f.block_bytes / f.blocks_per);
+        for (int p = 0; p < PANELS; p++) {
+            __m512i q[8];
+            prefetch(g, p, offset, f.block_bytes / f.blocks_per);
+            load_codes(f, g->panel[p], first_block + b, q);
+            UNROLL for (int i = 0; i < 8; i++)
+                _mm512_store_si512(c->code[b][i][p], q[i]);
+            scales s = load_scales(f, g->panel[p], first_block + b);
+            _mm512_store_ps(c->scale[b][0][p], s.w[0]);
+            if (f.is_16)
+                _mm512_store_ps(c->scale[b][1][p], s.w[1]);
+            if (f.has_min)
+                _mm512_store_ps(c->min[b][p], s.min);
+        }
+    }
+}
+
+/* n tokens times `panels` panels from `first` on, over one unpacked slab. */
+INLINE void tile(const format f, const chunk *c, const ap_act_slab *a, float (*sums)[PANELS][16], uint32_t blocks,
+                 const int n, const int first, const int panels)
+{
+    for (uint32_t b = 0; b < blocks; b++) {
+        __m512i dot[2][4][PANELS];
+        UNROLL for (int t = 0; t < n; t++) {
+            __m512i begin = start(f, a + t, b, 0), begin1 = f.is_16 ? start(f, a + t, b, 1) : begin;
+            UNROLL for (int p = 0; p < panels; p++) {
+                dot[0][t][p] = begin;
+                dot[1][t][p] = begin1;
+            }
+        }
+        UNROLL for (int i = 0; i < 8; i++) {
+            const int half = f.is_16 ? i / 4 : 0;
+            __m512i q[PANELS];
+            UNROLL for (int p = 0; p < panels; p++)
+                q[p] = _mm512_load_si512(c->code[b][i][first + p]);
+            UNROLL for (int t = 0; t < n; t++) {
+                __m512i x = activation(a + t, b, i);
+                UNROLL for (int p = 0; p < panels; p++)
+                    dot[half][t][p] = dot4(dot[half][t][p], q[p], x, codes_are_signed(f));
+            }
+        }
+        UNROLL for (int t = 0; t < n; t++)
+            UNROLL for (int p = 0; p < panels; p++) {
+                scales s = {{_mm512_load_ps(c->scale[b][0][first + p]), _mm512_load_ps(c->scale[b][1][first + p])},
+                            _mm512_load_ps(c->min[b][first + p])};
+                float *sum = sums[t][first + p];
+                _mm512_store_ps(sum, chain(f, s, dot[0][t][p], dot[1][t][p], a + t, b, _mm512_load_ps(sum)));
+            }
+    }
+}
+
+/* All tokens over one slab: 12 dots at a time (16 where each block has two) and what
+ * else the chain needs fill the 32 registers. */
+INLINE void tiles(const format f, const chunk *c, const ap_act_slab *a, float (*sums)[PANELS][16], uint32_t blocks,
+                  uint32_t tokens)
+{
+    uint32_t t = 0;
+    if (f.is_16) {
+        for (; t + 4 <= tokens; t += 4)
+            UNROLL for (int p = 0; p < PANELS; p += 2)
+                tile(f, c, a + t, sums + t, blocks, 4, p, 2);
+        for (; t < tokens; t++)
+            tile(f, c, a + t, sums + t, blocks, 1, 0, PANELS);
+    } else {
+        for (; t + 3 <= tokens; t += 3)
+            tile(f, c, a + t, sums + t, blocks, 3, 0, PANELS);
+        if (tokens - t == 2)
+            tile(f, c, a + t, sums + t, blocks, 2, 0, PANELS);
+        else if (tokens - t == 1)
+            tile(f, c, a + t, sums + t, blocks, 1, 0, PANELS);
+    }
+}
+
+INLINE void many(const format f, const ap_matmul_job *job, const group *g)
+{
+    const ap_acts *acts = job->acts;
+    _Alignas(64) chunk c;
+    _Alignas(64) float sums[TOKENS_AT_ONCE][PANELS][16];
+    uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
+    for (uint32_t token = 0; token < acts->tokens; token += TOKENS_AT_ONCE) {
+        uint32_t count = acts->tokens - token < TOKENS_AT_ONCE ? acts->tokens - token : TOKENS_AT_ONCE;
+        memset(sums, 0, count * sizeof *sums);
+        for (uint32_t b = 0; b < blocks; b += 8) {
+            uint32_t here = blocks - b < 8 ? blocks - b : 8;
+            unpack(f, g, b, here, &c);
+            tiles(f, &c, acts->slabs + (size_t)(b / 8) * acts->tokens + token, sums, here, count);
+        }
+        for (uint32_t t = 0; t < count; t++) {
+            __m512 row[PANELS];
+            for (int p = 0; p < PANELS; p++)
+                row[p] = _mm512_load_ps(sums[t][p]);
+            store_sums(job, g, token + t, row);
+        }
+    }
+}
+
+INLINE void product(const format f, const ap_matmul_job *job, uint32_t begin, uint32_t end)
+{
+    size_t panel_bytes = (size_t)(job->matrix->cols / (AP_BLOCK_COLS * f.blocks_per)) * f.block_bytes;
+    uint32_t tokens = job->acts->tokens;
+    for (uint32_t panel = begin; panel < end; panel += PANELS) {
+        group g = group_at(job, panel_bytes, panel, end);
+        if (tokens == 1)
+            few(f, job, &g, 0, 1);
+        else if (tokens == 2)
+            few(f, job, &g, 0, 2);
+        else
+            many(f, job, &g);
+    }
+}
+
+static void product_q4_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_0, job, begin, end); }
+static void product_q4_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_1, job, begin, end); }
+static void product_q5_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_0, job, begin, end); }
+static void product_q5_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_1, job, begin, end); }
+static void product_q8_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q8_0, job, begin, end); }
+static void product_q4_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_k, job, begin, end); }
+static void product_q5_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_k, job, begin, end); }
+static void product_q6_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q6_k, job, begin, end); }
+
+void INSTALL(ap_kernels *kernels)
+{
+    ap_matmul_ops *ops = &kernels->matmul;
+    ops->product[AP_TYPE_Q4_0] = product_q4_0;
+    ops->product[AP_TYPE_Q4_1] = product_q4_1;
+    ops->product[AP_TYPE_Q5_0] = product_q5_0;
+    ops->product[AP_TYPE_Q5_1] = product_q5_1;
+    ops->product[AP_TYPE_Q8_0] = product_q8_0;
+    ops->product[AP_TYPE_Q4_K] = product_q4_k;
+    ops->product[AP_TYPE_Q5_K] = product_q5_k;
+    ops->product[AP_TYPE_Q6_K] = product_q6_k;
+}
