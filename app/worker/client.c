@@ -1,0 +1,511 @@
+/* The front's handle of a serving worker.
+ *
+ * Everything read from the socket is a stranger's: the worker runs a model file
+ * from the internet, and this file is what stands between a worker gone bad and
+ * the process that holds keys and conversations.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "worker/child.h"
+#include "worker/wire.h"
+
+enum {
+    UNSENT_BYTES_MAX = 2 * AP_WORKER_JOB_BYTES_MAX, /* one job on its way, one waiting */
+    RECEIVE_BYTES = 4 * 1024 * 1024,                /* read in one call, so that a front with many workers goes round */
+    MODEL_FD = 4,                                   /* see main.c */
+    SOCKET_FD = 3
+};
+
+struct ap_worker {
+    pid_t pid;
+    int fd;
+    char name[200];
+    bool is_ready;
+    bool is_dead;         /* reaped, `death` says how */
+    uint64_t *live;       /* ids without DONE or ERROR, room for AP_WORKER_REQUESTS_MAX */
+    size_t live_count;
+    json_t *info;
+    char sandbox[200];
+    ap_error report;      /* ERROR with id 0: why the worker is about to end */
+    ap_error death;
+    ap_wire_reader reader;
+    ap_wire_writer writer;
+    ap_words words;
+};
+
+/* ---- Start --------------------------------------------------------------- */
+
+static ap_status describe_options(const ap_worker_options *o, char **out, ap_error *err)
+{
+    json_t *root = json_pack("{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:b}", "name", o->name ? o->name : "model", "threads",
+                             (int)o->threads, "context_tokens", (int)o->context_tokens, "kv_type", (int)o->kv_type,
+                             "kv_bytes", (json_int_t)o->kv_bytes, "step_tokens", (int)o->step_tokens, "requests_max",
+                             (int)o->requests_max, "reduced", o->sandbox == AP_SANDBOX_REDUCED);
+    if (!root)
+        return ap_fail(err, AP_E_ARG, "the worker's name is not UTF-8");
+    int failed = o->isa ? json_object_set_new(root, "isa", json_string(o->isa)) : 0;
+    *out = failed ? NULL : json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    return *out ? AP_OK : ap_fail(err, AP_E_ARG, "the worker's options could not be written");
+}
+
+static ap_status check_options(const ap_worker_options *o, ap_error *err)
+{
+    int flags = fcntl(o->model_fd, F_GETFL);
+    if (flags < 0)
+        return ap_fail(err, AP_E_ARG, "the model's descriptor %d is not open", o->model_fd);
+    if ((flags & O_ACCMODE) != O_RDONLY)
+        return ap_fail(err, AP_E_ARG, "the model's descriptor %d is open for writing", o->model_fd);
+    if (o->threads > INT32_MAX || o->context_tokens > INT32_MAX || o->step_tokens > INT32_MAX ||
+        o->kv_bytes > INT64_MAX || o->requests_max > AP_WORKER_REQUESTS_MAX)
+        return ap_fail(err, AP_E_ARG, "a number among the worker's options is too large (requests: at most %d)",
+                       AP_WORKER_REQUESTS_MAX);
+    return AP_OK;
+}
+
+/* Between fork and exec of a process that may have threads: nothing here allocates or locks. */
+static _Noreturn void become_worker(int socket, int model, int words, char *const *arguments)
+{
+    static char *const no_environment[] = {NULL};
+    static const char failed[] = "the program could not be started again\n";
+    ap_child_reset_signals();
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    /* Out of the way first, since each may sit on a number that another is to get. */
+    nothing = fcntl(nothing, F_DUPFD_CLOEXEC, 10);
+    socket = fcntl(socket, F_DUPFD_CLOEXEC, 10);
+    model = fcntl(model, F_DUPFD_CLOEXEC, 10);
+    words = fcntl(words, F_DUPFD_CLOEXEC, 10);
+    if (dup2(nothing, 0) == 0 && dup2(nothing, 1) == 1 && dup2(words, 2) == 2 && dup2(socket, SOCKET_FD) == SOCKET_FD &&
+        dup2(model, MODEL_FD) == MODEL_FD) {
+        (void)syscall(SYS_close_range, 5u, UINT32_MAX, 0u); /* an old kernel: the worker does it itself */
+        (void)execve("/proc/self/exe", arguments, no_environment);
+    }
+    if (write(2, failed, sizeof failed - 1) < 0)
+        _exit(126);
+    _exit(127);
+}
+
+ap_status ap_worker_start(ap_worker **out, const ap_worker_options *options, ap_error *err)
+{
+    *out = NULL;
+    AP_TRY(check_options(options, err));
+    char *text = NULL;
+    int ends[2] = {-1, -1}, words_end = -1;
+    ap_status status = AP_E_NOMEM;
+    ap_worker *worker = ap_alloc_zero(1, sizeof *worker);
+    if (!worker)
+        return ap_fail_nomem(err, sizeof *worker);
+    worker->fd = worker->words.fd = -1;
+    worker->live = ap_alloc_array(AP_WORKER_REQUESTS_MAX, sizeof *worker->live);
+    if (!worker->live) {
+        (void)ap_fail_nomem(err, AP_WORKER_REQUESTS_MAX * sizeof *worker->live);
+        goto fail;
+    }
+    (void)snprintf(worker->name, sizeof worker->name, "%s", options->name ? options->name : "model");
+    worker->reader.payload_max = AP_WORKER_EVENT_BYTES_MAX;
+    worker->reader.kinds = AP_WIRE_KIND(AP_WORKER_READY) | AP_WIRE_KIND(AP_WORKER_ACCEPTED) |
+                           AP_WIRE_KIND(AP_WORKER_TEXT) | AP_WIRE_KIND(AP_WORKER_DONE) |
+                           AP_WIRE_KIND(AP_WORKER_ERROR) | AP_WIRE_KIND(AP_WORKER_STATS_REPLY);
+    worker->writer.buf.limit = UNSENT_BYTES_MAX;
+    if ((status = describe_options(options, &text, err)) != AP_OK)
+        goto fail;
+    if ((status = ap_words_open(&worker->words, &words_end, err)) != AP_OK)
+        goto fail;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+        status = ap_fail(err, AP_E_IO, "no socket pair for a worker: %s", strerror(errno));
+        goto fail;
+    }
+    char *arguments[] = {(char[]){"aperto"}, (char[]){"worker"}, text, NULL};
+    worker->pid = fork();
+    if (worker->pid < 0) {
+        status = ap_fail(err, AP_E_IO, "no process for a worker: %s", strerror(errno));
+        goto fail;
+    }
+    if (worker->pid == 0)
+        become_worker(ends[1], options->model_fd, words_end, arguments);
+    (void)close(ends[1]);
+    (void)close(words_end);
+    worker->fd = ends[0];
+    free(text);
+    *out = worker;
+    return AP_OK;
+fail:
+    free(text); /* jansson's, from malloc */
+    if (ends[0] >= 0) {
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+    }
+    if (words_end >= 0)
+        (void)close(words_end);
+    ap_words_close(&worker->words);
+    ap_free(worker->live);
+    ap_free(worker);
+    return status;
+}
+
+int ap_worker_fd(const ap_worker *worker) { return worker->fd; }
+
+short ap_worker_poll_events(const ap_worker *worker)
+{
+    return (short)(POLLIN | (ap_wire_unsent(&worker->writer) ? POLLOUT : 0));
+}
+
+pid_t ap_worker_pid(const ap_worker *worker) { return worker->pid; }
+bool ap_worker_is_ready(const ap_worker *worker) { return worker->is_ready && !worker->is_dead; }
+size_t ap_worker_live_count(const ap_worker *worker) { return worker->live_count; }
+const json_t *ap_worker_info(const ap_worker *worker) { return worker->info; }
+const char *ap_worker_sandbox(const ap_worker *worker) { return worker->sandbox; }
+
+/* ---- To the worker ------------------------------------------------------- */
+
+/* At most AP_WORKER_REQUESTS_MAX ids: a walk costs less than the frame it belongs to. */
+static size_t find_live(const ap_worker *worker, uint64_t id)
+{
+    size_t i = 0;
+    while (i < worker->live_count && worker->live[i] != id)
+        i++;
+    return i;
+}
+
+static void forget_live(ap_worker *worker, uint64_t id)
+{
+    size_t i = find_live(worker, id);
+    if (i < worker->live_count)
+        worker->live[i] = worker->live[--worker->live_count];
+}
+
+ap_status ap_worker_send(ap_worker *worker, uint64_t id, const char *json, size_t length, ap_error *err)
+{
+    if (worker->is_dead || !worker->is_ready)
+        return ap_fail(err, AP_E_STATE, "the worker of '%s' is not ready", worker->name);
+    if (id == 0 || find_live(worker, id) < worker->live_count)
+        return ap_fail(err, AP_E_ARG, "request id %" PRIu64 " is 0 or in use", id);
+    if (length > AP_WORKER_JOB_BYTES_MAX)
+        return ap_fail(err, AP_E_LIMIT, "a request of %zu bytes is longer than the limit of %d", length,
+                       AP_WORKER_JOB_BYTES_MAX);
+    if (worker->live_count == AP_WORKER_REQUESTS_MAX)
+        return ap_fail(err, AP_E_FULL, "%d requests are at work or waiting", AP_WORKER_REQUESTS_MAX);
+    AP_TRY(ap_wire_put(&worker->writer, AP_WORKER_JOB, id, json, length, err));
+    worker->live[worker->live_count++] = id;
+    /* A failure to write shows again, with its cause, in the next receive. */
+    (void)ap_wire_flush(&worker->writer, worker->fd, NULL);
+    return AP_OK;
+}
+
+static ap_status send_small(ap_worker *worker, ap_worker_kind kind, uint64_t id)
+{
+    if (worker->is_dead || !worker->is_ready)
+        return AP_E_STATE;
+    AP_TRY(ap_wire_put(&worker->writer, kind, id, NULL, 0, NULL));
+    (void)ap_wire_flush(&worker->writer, worker->fd, NULL);
+    return AP_OK;
+}
+
+ap_status ap_worker_cancel(ap_worker *worker, uint64_t id)
+{
+    return find_live(worker, id) < worker->live_count ? send_small(worker, AP_WORKER_CANCEL, id) : AP_OK;
+}
+
+ap_status ap_worker_ask_stats(ap_worker *worker) { return send_small(worker, AP_WORKER_STATS, 0); }
+
+/* ---- From the worker: each field, by kind -------------------------------- */
+
+static ap_status broke(ap_error *err, const char *what)
+{
+    return ap_fail(err, AP_E_WORKER, "the worker broke the protocol: %s", what);
+}
+
+static bool get_u32(const json_t *object, const char *key, uint32_t *value)
+{
+    const json_t *number = json_object_get(object, key);
+    if (!json_is_integer(number) || json_integer_value(number) < 0 || json_integer_value(number) > UINT32_MAX)
+        return false;
+    *value = (uint32_t)json_integer_value(number);
+    return true;
+}
+
+static bool get_finite(const json_t *object, const char *key, double low, double *value)
+{
+    const json_t *number = json_object_get(object, key);
+    if (!json_is_number(number))
+        return false;
+    *value = json_number_value(number);
+    return isfinite(*value) && *value >= low;
+}
+
+/* A string without NUL inside, so that it is safe as a C string. */
+static const char *get_text(const json_t *object, const char *key)
+{
+    const json_t *text = json_object_get(object, key);
+    const char *value = json_string_value(text);
+    return value && strlen(value) == json_string_length(text) ? value : NULL;
+}
+
+static bool is_token(const json_t *token)
+{
+    uint32_t id;
+    double logprob;
+    const json_t *bytes = json_object_get(token, "bytes"), *byte;
+    size_t i;
+    if (!get_u32(token, "id", &id) || id > INT32_MAX || !get_finite(token, "logprob", -9999, &logprob) ||
+        !json_is_string(json_object_get(token, "text")) || !json_is_array(bytes))
+        return false;
+    json_array_foreach(bytes, i, byte)
+        if (!json_is_integer(byte) || json_integer_value(byte) < 0 || json_integer_value(byte) > 255)
+            return false;
+    return true;
+}
+
+static bool are_tokens(const json_t *tokens)
+{
+    const json_t *token, *top, *other;
+    size_t i, k;
+    if (!json_is_array(tokens))
+        return false;
+    json_array_foreach(tokens, i, token) {
+        if (!is_token(token))
+            return false;
+        top = json_object_get(token, "top");
+        if (!json_is_array(top))
+            return false;
+        json_array_foreach(top, k, other)
+            if (!is_token(other))
+                return false;
+    }
+    return true;
+}
+
+static bool take_text(const json_t *body, ap_worker_event *event)
+{
+    const json_t *text = json_object_get(body, "text");
+    event->text = json_string_value(text);
+    event->text_length = json_string_length(text);
+    return event->text != NULL;
+}
+
+static ap_status read_done(const json_t *body, ap_worker_event *event, ap_error *err)
+{
+    const char *reason = get_text(body, "finish_reason");
+    if (reason && strcmp(reason, "stop") == 0)
+        event->finish = AP_FINISH_STOP;
+    else if (reason && strcmp(reason, "length") == 0)
+        event->finish = AP_FINISH_LENGTH;
+    else if (reason && strcmp(reason, "cancelled") == 0)
+        event->finish = AP_FINISH_CANCELLED;
+    else
+        return broke(err, "DONE without a finish_reason that is known");
+    const json_t *stop = json_object_get(body, "stop");
+    event->stop = json_string_value(stop);
+    if (!take_text(body, event) || (!event->stop && !json_is_null(stop)) ||
+        !get_u32(body, "prompt_tokens", &event->prompt_tokens) ||
+        !get_u32(body, "completion_tokens", &event->completion_tokens) ||
+        !get_finite(body, "prompt_ms", 0, &event->prompt_ms) ||
+        !get_finite(body, "completion_ms", 0, &event->completion_ms))
+        return broke(err, "a field of DONE is missing or wrong");
+    return AP_OK;
+}
+
+static ap_status read_error(const json_t *body, ap_worker_event *event, ap_error *err)
+{
+    const char *name = get_text(body, "status");
+    event->message = get_text(body, "message");
+    event->param = get_text(body, "param");
+    const json_t *param = json_object_get(body, "param");
+    if (!name || !ap_wire_status_from(ap_str_from(name), &event->status) || !event->message || !*event->message ||
+        strlen(event->message) >= sizeof((ap_error *)0)->message || (param && !json_is_null(param) && !event->param))
+        return broke(err, "a field of ERROR is missing or wrong");
+    for (const char *p = event->message; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return broke(err, "the message of an ERROR is not one line");
+    if ((json_object_get(body, "prompt_tokens") && !get_u32(body, "prompt_tokens", &event->prompt_tokens)) ||
+        (json_object_get(body, "context_tokens") && !get_u32(body, "context_tokens", &event->context_tokens)))
+        return broke(err, "a count of an ERROR is wrong");
+    return AP_OK;
+}
+
+static ap_status read_ready(ap_worker *worker, json_t *body, ap_error *err)
+{
+    const char *sandbox = get_text(body, "sandbox");
+    if (worker->is_ready)
+        return broke(err, "READY came twice");
+    if (!sandbox || strlen(sandbox) >= sizeof worker->sandbox || !json_is_object(json_object_get(body, "model")) ||
+        !json_is_object(json_object_get(body, "engine")))
+        return broke(err, "a field of READY is missing or wrong");
+    memcpy(worker->sandbox, sandbox, strlen(sandbox) + 1);
+    worker->info = json_incref(body);
+    worker->is_ready = true;
+    return AP_OK;
+}
+
+static ap_status read_event(ap_worker *worker, const ap_wire_frame *frame, json_t *body, ap_worker_event *event,
+                            ap_error *err)
+{
+    bool is_live = frame->id != 0 && find_live(worker, frame->id) < worker->live_count;
+    event->kind = (ap_worker_kind)frame->kind;
+    event->id = frame->id;
+    event->body = body;
+    bool of_worker = frame->kind == AP_WORKER_READY || frame->kind == AP_WORKER_STATS_REPLY;
+    if (of_worker ? frame->id != 0 : !is_live && !(frame->kind == AP_WORKER_ERROR && frame->id == 0))
+        return broke(err, "it spoke of a request that it does not have");
+    switch (event->kind) {
+    case AP_WORKER_READY:
+        return read_ready(worker, body, err);
+    case AP_WORKER_STATS_REPLY:
+        return AP_OK;
+    case AP_WORKER_ACCEPTED:
+        return get_u32(body, "prompt_tokens", &event->prompt_tokens) ? AP_OK : broke(err, "ACCEPTED without a count");
+    case AP_WORKER_TEXT:
+        event->tokens = json_object_get(body, "tokens");
+        if (!take_text(body, event) || (event->tokens && !are_tokens(event->tokens)))
+            return broke(err, "a field of TEXT is missing or wrong");
+        return AP_OK;
+    case AP_WORKER_DONE:
+        return read_done(body, event, err);
+    case AP_WORKER_ERROR:
+        return read_error(body, event, err);
+    default:
+        return broke(err, "it sent a frame that only the front sends");
+    }
+}
+
+static ap_status handle_frame(ap_worker *worker, const ap_wire_frame *frame, ap_worker_event_fn *fn, void *context,
+                              ap_error *err)
+{
+    json_error_t detail;
+    json_t *body = json_loadb(frame->payload, frame->bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &detail);
+    if (!json_is_object(body)) {
+        json_decref(body);
+        return broke(err, "a payload is not a JSON object");
+    }
+    ap_worker_event event = {0};
+    ap_status status = read_event(worker, frame, body, &event, err);
+    if (status == AP_OK && event.kind == AP_WORKER_ERROR && event.id == 0) {
+        (void)ap_fail(&worker->report, event.status, "%s", event.message); /* the end follows */
+    } else if (status == AP_OK) {
+        if (event.kind == AP_WORKER_DONE || event.kind == AP_WORKER_ERROR)
+            forget_live(worker, event.id);
+        if (fn)
+            fn(context, &event);
+    }
+    json_decref(body);
+    return status;
+}
+
+/* ---- The end of a worker ------------------------------------------------- */
+
+/* `cause` is NULL when the worker ended by itself. */
+static void bury(ap_worker *worker, const ap_error *cause, ap_worker_event_fn *fn, void *context)
+{
+    char how[420];
+    int wait_status;
+    ap_child_reap(worker->pid, true, &wait_status);
+    for (int i = 0; i < 16 && worker->words.fd >= 0; i++)
+        ap_words_drain(&worker->words, worker->name);
+    worker->is_dead = true;
+    if (cause) {
+        worker->death = *cause;
+    } else if (worker->report.status != AP_OK) {
+        /* Before READY its own status says best what was wrong with model or options. */
+        worker->death = worker->report;
+        if (worker->is_ready)
+            worker->death.status = AP_E_WORKER;
+    } else {
+        ap_child_describe(wait_status, &worker->words, how, sizeof how);
+        (void)ap_fail(&worker->death, AP_E_WORKER, "the worker of '%.40s' %s", worker->name, how);
+    }
+    while (worker->live_count) {
+        ap_worker_event event = {.kind = AP_WORKER_ERROR,
+                                 .id = worker->live[--worker->live_count],
+                                 .status = AP_E_WORKER,
+                                 .message = worker->death.message};
+        if (fn)
+            fn(context, &event);
+    }
+}
+
+static ap_status dead(const ap_worker *worker, ap_error *err)
+{
+    if (err)
+        *err = worker->death;
+    return worker->death.status;
+}
+
+ap_status ap_worker_receive(ap_worker *worker, ap_worker_event_fn *fn, void *context, ap_error *err)
+{
+    if (worker->is_dead)
+        return dead(worker, err);
+    ap_words_drain(&worker->words, worker->name);
+    /* A worker that does not take bytes any more is noticed by reading: it may have said why. */
+    (void)ap_wire_flush(&worker->writer, worker->fd, NULL);
+    bool is_open = true;
+    ap_error cause = {0};
+    ap_status status = ap_wire_fill(&worker->reader, worker->fd, RECEIVE_BYTES, &is_open, &cause);
+    while (status == AP_OK) {
+        ap_wire_frame frame;
+        bool have;
+        status = ap_wire_next(&worker->reader, &frame, &have, &cause);
+        if (status != AP_OK || !have)
+            break;
+        status = handle_frame(worker, &frame, fn, context, &cause);
+    }
+    if (status == AP_E_FORMAT)
+        ap_error_prefix(&cause, "the worker broke the protocol");
+    if (status == AP_OK && is_open)
+        return AP_OK;
+    cause.status = AP_E_WORKER;
+    bury(worker, status == AP_OK ? NULL : &cause, fn, context);
+    return dead(worker, err);
+}
+
+ap_status ap_worker_wait_ready(ap_worker *worker, unsigned timeout_ms, ap_error *err)
+{
+    uint64_t end = ap_clock_ns() + (uint64_t)timeout_ms * 1000000;
+    for (;;) {
+        AP_TRY(ap_worker_receive(worker, NULL, NULL, err));
+        if (worker->is_ready)
+            return AP_OK;
+        uint64_t now = ap_clock_ns();
+        if (now >= end)
+            return ap_fail(err, AP_E_WORKER, "the worker of '%.40s' was not ready within %u ms", worker->name, timeout_ms);
+        struct pollfd wait = {worker->fd, ap_worker_poll_events(worker), 0};
+        uint64_t left_ms = (end - now + 999999) / 1000000;
+        (void)poll(&wait, 1, left_ms < 1000 ? (int)left_ms : 1000);
+    }
+}
+
+void ap_worker_stop(ap_worker **pointer, unsigned grace_ms)
+{
+    ap_worker *worker = *pointer;
+    *pointer = NULL;
+    if (!worker)
+        return;
+    (void)close(worker->fd); /* the worker sees the end of its socket and goes */
+    if (!worker->is_dead) {
+        int wait_status = 0;
+        uint64_t end = ap_clock_ns() + (uint64_t)grace_ms * 1000000;
+        pid_t gone = 0;
+        while ((gone = waitpid(worker->pid, &wait_status, WNOHANG)) == 0 && ap_clock_ns() < end)
+            (void)poll(NULL, 0, 5);
+        if (gone == 0)
+            ap_child_reap(worker->pid, true, &wait_status);
+    }
+    ap_words_close(&worker->words);
+    ap_wire_reader_deinit(&worker->reader);
+    ap_wire_writer_deinit(&worker->writer);
+    json_decref(worker->info);
+    ap_free(worker->live);
+    ap_free(worker);
+}
