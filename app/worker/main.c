@@ -96,7 +96,7 @@ static ap_status read_stamp(model_stamp *stamp, ap_error *err)
 
 static ap_status check_stamp(const worker *w, ap_error *err)
 {
-    model_stamp now;
+    model_stamp now = {0};
     AP_TRY(read_stamp(&now, err));
     if (now.device != w->stamp.device || now.inode != w->stamp.inode)
         return ap_fail(err, AP_E_IO, "the model file was replaced while it was in use");
