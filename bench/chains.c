@@ -9,7 +9,7 @@
  *
  *     build/bench/chains [repetitions]
  *
- * "tile" is 4 panels x 512 tokens (AVX2: 1 panel), one K slab of 256 columns out of
+ * "tile" is 4 panels x 504 tokens (AVX2: 1 panel), one K slab of 256 columns out of
  * L1, which is the state of the hot loop of a prompt.  "one" is a single token.
  * The last column is the worst error against float64, in units of 2^-24 of the sum
  * of magnitudes, over 2,048 columns.
@@ -27,7 +27,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { BLOCKS = 8, GROUPS = 8, PANELS = 4, TOKENS = 512, REPEATS_MAX = 101, PARTS = 8 };
+enum { BLOCKS = 8, GROUPS = 8, PANELS = 4, TOKENS = 504 /* a multiple of 3 and 4 */, REPEATS_MAX = 101 };
 
 typedef struct chunk {
     uint8_t code[BLOCKS][GROUPS][PANELS][64];
@@ -58,86 +58,74 @@ static const char *const form_text[FORMS] = {
 };
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
 #define ZMM __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")))
 #define YMM __attribute__((target("avx2,fma")))
 
-/* One block of 32 for n tokens and all panels; offset correction as Q4_0 / Q6_K need it. */
+/* Not the intrinsic: gcc 12 moves every sum to another register and back around that. */
+ZMM INLINE __m512i dot4(__m512i sum, __m512i q, __m512i x)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(x));
+    return sum;
+}
+
+/* One block of 32 for n tokens and `panels` panels from `first` on; 16-wide forms keep two
+ * dots a lane, so they take half the panels.  Offsets as Q4_0 and Q6_K need them. */
 ZMM INLINE void block_512(const chunk *w, const slab *s, float (*acc)[PANELS][16], float (*acc2)[PANELS][16], int b,
-                          const int n, const enum form form)
+                          const int n, const int first, const int panels, const enum form form)
 {
     const int is_16 = form >= H16_1;
-    __m512i dot[4][PANELS], dot1[4][PANELS];
-    for (int t = 0; t < n; t++) {
-        __m512i init = _mm512_set1_epi32(form <= W32_3 ? -8 * s[t].sum[b] : is_16 ? -32 * s[t].half[2 * b] : 0);
-        __m512i init1 = _mm512_set1_epi32(-32 * s[t].half[2 * b + 1]);
-        for (int p = 0; p < PANELS; p++) {
-            dot[t][p] = init;
-            dot1[t][p] = init1;
+    __m512i dot[2][4][PANELS];
+    UNROLL for (int t = 0; t < n; t++) {
+        __m512i begin = _mm512_set1_epi32(form <= W32_3 ? -8 * s[t].sum[b] : is_16 ? -32 * s[t].half[2 * b] : 0);
+        __m512i begin1 = _mm512_set1_epi32(-32 * s[t].half[2 * b + 1]);
+        UNROLL for (int p = 0; p < panels; p++) {
+            dot[0][t][p] = begin;
+            dot[1][t][p] = begin1;
         }
     }
-    for (int g = 0; g < (is_16 ? 4 : 8); g++) {
+    UNROLL for (int g = 0; g < 8; g++) {
         __m512i q[PANELS];
-        for (int p = 0; p < PANELS; p++)
-            q[p] = _mm512_loadu_si512(w->code[b][g][p]);
-        for (int t = 0; t < n; t++) {
+        UNROLL for (int p = 0; p < panels; p++)
+            q[p] = _mm512_loadu_si512(w->code[b][g][first + p]);
+        UNROLL for (int t = 0; t < n; t++) {
             __m512i x = _mm512_set1_epi32(((const int32_t *)s[t].code)[8 * b + g]);
-            for (int p = 0; p < PANELS; p++)
-                dot[t][p] = _mm512_dpbusd_epi32(dot[t][p], q[p], x);
+            UNROLL for (int p = 0; p < panels; p++)
+                dot[is_16 ? g / 4 : 0][t][p] = dot4(dot[is_16 ? g / 4 : 0][t][p], q[p], x);
         }
     }
-    if (is_16) {
-        /* The first dots wait as floats times their scale while the second four groups run. */
-        for (int t = 0; t < n; t++)
-            for (int p = 0; p < PANELS; p++) {
-                __m512 c = _mm512_cvtepi32_ps(dot[t][p]);
-                if (form == H16_1) {
-                    __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(w->w[b][0][p]), _mm512_set1_ps(s[t].a[b]));
-                    _mm512_storeu_ps(acc[t][p], _mm512_fmadd_ps(c, scale, _mm512_loadu_ps(acc[t][p])));
-                } else {
-                    dot[t][p] = _mm512_castps_si512(
-                        _mm512_mul_ps(c, _mm512_loadu_ps(form == H16_2 ? w->w[b][0][p] : w->sc[b][0][p])));
-                }
-            }
-        for (int g = 4; g < 8; g++) {
-            __m512i q[PANELS];
-            for (int p = 0; p < PANELS; p++)
-                q[p] = _mm512_loadu_si512(w->code[b][g][p]);
-            for (int t = 0; t < n; t++) {
-                __m512i x = _mm512_set1_epi32(((const int32_t *)s[t].code)[8 * b + g]);
-                for (int p = 0; p < PANELS; p++)
-                    dot1[t][p] = _mm512_dpbusd_epi32(dot1[t][p], q[p], x);
-            }
-        }
-    }
-    for (int t = 0; t < n; t++)
-        for (int p = 0; p < PANELS; p++) {
-            __m512 c = _mm512_cvtepi32_ps(is_16 ? dot1[t][p] : dot[t][p]), A = _mm512_loadu_ps(acc[t][p]);
-            __m512 a = _mm512_set1_ps(s[t].a[b]), weight = _mm512_loadu_ps(w->w[b][0][p]);
-            __m512 weight1 = _mm512_loadu_ps(w->w[b][1][p]), m = _mm512_loadu_ps(w->m[b][p]);
-            __m512 x = _mm512_set1_ps(s[t].x[b]), u;
+    UNROLL for (int t = 0; t < n; t++)
+        UNROLL for (int i = 0; i < panels; i++) {
+            int p = first + i;
+            __m512 c = _mm512_cvtepi32_ps(dot[0][t][i]), c1 = _mm512_cvtepi32_ps(dot[1][t][i]);
+            __m512 A = _mm512_loadu_ps(acc[t][p]), a = _mm512_set1_ps(s[t].a[b]), u;
+            __m512 w0 = _mm512_loadu_ps(w->w[b][0][p]), w1 = _mm512_loadu_ps(w->w[b][1][p]);
+            __m512 m = _mm512_loadu_ps(w->m[b][p]), x = _mm512_set1_ps(s[t].x[b]);
             switch (form) {
-            case W32_1: A = _mm512_fmadd_ps(c, _mm512_mul_ps(weight, a), A); break;
-            case W32_2: A = _mm512_fmadd_ps(_mm512_mul_ps(c, weight), a, A); break;
-            case W32_3: A = _mm512_fmadd_ps(_mm512_mul_ps(c, a), weight, A); break;
+            case W32_1: A = _mm512_fmadd_ps(c, _mm512_mul_ps(w0, a), A); break;
+            case W32_2: A = _mm512_fmadd_ps(_mm512_mul_ps(c, w0), a, A); break;
+            case W32_3: A = _mm512_fmadd_ps(_mm512_mul_ps(c, a), w0, A); break;
             case M32_1:
-                A = _mm512_fmadd_ps(c, _mm512_mul_ps(weight, a), A);
+                A = _mm512_fmadd_ps(c, _mm512_mul_ps(w0, a), A);
                 A = _mm512_fmadd_ps(m, x, A);
                 break;
             case M32_2:
-                A = _mm512_fmadd_ps(c, _mm512_mul_ps(weight, a), A);
+                A = _mm512_fmadd_ps(c, _mm512_mul_ps(w0, a), A);
                 _mm512_storeu_ps(acc2[t][p], _mm512_fmadd_ps(m, x, _mm512_loadu_ps(acc2[t][p])));
                 break;
-            case M32_3:
-                u = _mm512_mul_ps(m, _mm512_set1_ps(s[t].x[b])); /* x stands in for (float)n: same cost */
-                A = _mm512_fmadd_ps(_mm512_fmadd_ps(c, weight, u), a, A);
+            case M32_3: /* x stands in for (float)n: the cost is the same */
+                A = _mm512_fmadd_ps(_mm512_fmadd_ps(c, w0, _mm512_mul_ps(m, x)), a, A);
                 break;
-            case H16_1: A = _mm512_fmadd_ps(c, _mm512_mul_ps(weight1, a), A); break;
-            case H16_2: A = _mm512_fmadd_ps(_mm512_fmadd_ps(c, weight1, _mm512_castsi512_ps(dot[t][p])), a, A); break;
-            case H16_3:
-                u = _mm512_fmadd_ps(c, _mm512_loadu_ps(w->sc[b][1][p]), _mm512_castsi512_ps(dot[t][p]));
+            case H16_1:
+                A = _mm512_fmadd_ps(c, _mm512_mul_ps(w0, a), A);
+                A = _mm512_fmadd_ps(c1, _mm512_mul_ps(w1, a), A);
+                break;
+            case H16_2: A = _mm512_fmadd_ps(_mm512_fmadd_ps(c, w0, _mm512_mul_ps(c1, w1)), a, A); break;
+            default:
+                u = _mm512_mul_ps(c1, _mm512_loadu_ps(w->sc[b][1][p]));
+                u = _mm512_fmadd_ps(c, _mm512_loadu_ps(w->sc[b][0][p]), u);
                 A = _mm512_fmadd_ps(u, _mm512_mul_ps(_mm512_loadu_ps(w->d[p]), a), A);
                 break;
-            default: break;
             }
             _mm512_storeu_ps(acc[t][p], A);
         }
@@ -146,14 +134,16 @@ ZMM INLINE void block_512(const chunk *w, const slab *s, float (*acc)[PANELS][16
 ZMM INLINE void run_512(const chunk *w, const slab *s, float (*acc)[PANELS][16], float (*acc2)[PANELS][16], int tokens,
                         const enum form form)
 {
+    const int n = form >= H16_1 ? 4 : 3, panels = form >= H16_1 ? 2 : PANELS;
     if (tokens < 4) {
         for (int b = 0; b < BLOCKS; b++)
-            block_512(w, s, acc, acc2, b, 1, form);
+            block_512(w, s, acc, acc2, b, 1, 0, PANELS, form);
         return;
     }
-    for (int t = 0; t + 4 <= tokens; t += 4)
-        for (int b = 0; b < BLOCKS; b++)
-            block_512(w, s + t, acc + t, acc2 + t, b, 4, form);
+    for (int t = 0; t + n <= tokens; t += n)
+        for (int p = 0; p < PANELS; p += panels)
+            for (int b = 0; b < BLOCKS; b++)
+                block_512(w, s + t, acc + t, acc2 + t, b, n, p, panels, form);
 }
 
 /* AVX2: one panel is two registers; codes are 4 bits, so eight groups add up in 16 bits;
@@ -165,21 +155,21 @@ YMM INLINE void block_256(const chunk *w, const slab *s, float (*acc)[PANELS][16
     const __m256i ones = _mm256_set1_epi16(1);
     for (int h = 0; h < 2; h++) {
         __m256i dot[4], dot1[4];
-        for (int t = 0; t < n; t++) {
+        UNROLL for (int t = 0; t < n; t++) {
             dot[t] = _mm256_set1_epi32(form <= W32_3 ? -8 * s[t].sum[b] : is_16 ? -32 * s[t].half[2 * b] : 0);
             dot1[t] = _mm256_set1_epi32(-32 * s[t].half[2 * b + 1]);
         }
-        for (int g = 0; g < 8; g += pair) {
+        UNROLL for (int g = 0; g < 8; g += pair) {
             __m256i sum[4];
-            for (int i = 0; i < pair; i++) {
+            UNROLL for (int i = 0; i < pair; i++) {
                 __m256i q = _mm256_loadu_si256((const __m256i *)(w->code[b][g + i][0] + 32 * h));
-                for (int t = 0; t < n; t++) {
+                UNROLL for (int t = 0; t < n; t++) {
                     __m256i x = _mm256_set1_epi32(((const int32_t *)s[t].code)[8 * b + g + i]);
                     __m256i product = _mm256_maddubs_epi16(q, x);
                     sum[t] = i ? _mm256_add_epi16(sum[t], product) : product;
                 }
             }
-            for (int t = 0; t < n; t++) {
+            UNROLL for (int t = 0; t < n; t++) {
                 __m256i wide = _mm256_madd_epi16(sum[t], ones);
                 if (is_16 && g >= 4)
                     dot1[t] = _mm256_add_epi32(dot1[t], wide);
@@ -187,7 +177,7 @@ YMM INLINE void block_256(const chunk *w, const slab *s, float (*acc)[PANELS][16
                     dot[t] = _mm256_add_epi32(dot[t], wide);
             }
         }
-        for (int t = 0; t < n; t++) {
+        UNROLL for (int t = 0; t < n; t++) {
             __m256 c = _mm256_cvtepi32_ps(dot[t]), c1 = _mm256_cvtepi32_ps(dot1[t]);
             __m256 A = _mm256_loadu_ps(acc[t][0] + 8 * h), a = _mm256_set1_ps(s[t].a[b]), u;
             __m256 weight = _mm256_loadu_ps(w->w[b][0][0] + 8 * h), weight1 = _mm256_loadu_ps(w->w[b][1][0] + 8 * h);
