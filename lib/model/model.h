@@ -1,0 +1,85 @@
+/* model.h - a packed model in memory: architecture, sizes, weights, vocabulary;
+ * and the one forward pass for all families.
+ *
+ * An ap_model borrows everything from the mapped packed file; it is opened once,
+ * read by one engine, and never changes.  The forward pass owns work memory for
+ * a bounded number of tokens and allocates nothing while it runs.
+ *
+ * Words: a *piece* is a run of consecutive tokens of one sequence that one pass
+ * computes; a *batch* is the pieces of one pass; an *output row* is a token whose
+ * logits are wanted.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_MODEL_MODEL_H
+#define AP_MODEL_MODEL_H
+
+#include "base/file.h"
+#include "base/pool.h"
+#include "format/format.h"
+#include "kernel/attention.h"
+#include "kernel/kernel.h"
+#include "model/arch.h"
+#include "quant/quant.h"
+#include "text/text.h"
+
+/* Weights of one layer; a matrix without panels or a NULL vector is absent. */
+typedef struct ap_layer {
+    const float *attn_norm, *ffn_norm;
+    ap_matrix q, k, v, attn_out, gate, up, down;
+    const float *q_bias, *k_bias, *v_bias;
+} ap_layer;
+
+struct ap_model {
+    ap_mapping file;
+    ap_packed *packed;
+    const ap_arch *arch;
+    ap_hparams sizes;
+    ap_matrix embedding, output; /* the same panels when tied */
+    const float *output_norm;
+    const float *rope_divisors; /* rope_width / 2, or NULL */
+    ap_layer *layers;
+    ap_vocab *vocab;
+    ap_model_info info;
+};
+
+struct ap_vocab {
+    ap_tokenizer *tokenizer;
+    ap_template *chat_template; /* NULL: the model has none */
+    ap_status template_status;  /* why it cannot be used, if it has one that was refused */
+    ap_error template_error;
+};
+
+/* Reads and checks the sizes of a model; every refusal names the key, the value and the limit. */
+ap_status ap_hparams_read(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err);
+
+/* The vocabulary and the template out of a file's metadata; copies what it keeps. */
+ap_status ap_vocab_create(ap_vocab **out, const ap_gguf *gguf, ap_error *err);
+
+/* ---- The forward pass (forward.c) ---- */
+
+typedef struct ap_forward ap_forward;
+
+typedef struct ap_piece {
+    const int32_t *tokens; /* ids < vocab_count */
+    uint32_t count;
+    uint32_t position;   /* of the first token; those before are in the pages */
+    void *const *pages;  /* page i holds positions i * AP_PAGE_TOKENS …; room for all of this piece */
+    uint32_t outputs;    /* so many of the last tokens are output rows: 0 to count */
+} ap_piece;
+
+/* Work memory for passes of up to `tokens_max` tokens.  Model, kernels and pool must outlive it. */
+ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_kernels *kernels, ap_pool *pool,
+                            ap_kv_type kv_type, uint32_t tokens_max, ap_error *err);
+void ap_forward_destroy(ap_forward **forward);
+/* Bytes of one KV page of this model. */
+size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type);
+size_t ap_forward_memory_bytes(const ap_forward *forward);
+
+/* Computes all pieces: writes their keys and values into the pages and keeps the final
+ * vectors of the output rows, in order of the pieces. */
+void ap_forward_run(ap_forward *forward, const ap_piece *pieces, uint32_t piece_count);
+/* Logits of output rows [first, first + count) of the last run: count x vocab_count floats. */
+void ap_forward_logits(ap_forward *forward, uint32_t first, uint32_t count, float *logits);
+
+#endif

@@ -1,0 +1,42 @@
+#!/bin/sh
+# real.sh TESTDATA - real weights against an outside reference: SmolLM2-135M on the first
+# 20,000 tokens of WikiText-2, ours against llama-cpp-python on the same file and
+# against our own float path on the decoded weights.  About half an hour on two cores.
+# SPDX-License-Identifier: Apache-2.0
+set -u
+testdata=${1:-}
+. "$(dirname "$0")/common.sh"
+[ -d "$testdata/eval/wikitext-2-raw" ] || {
+    say "skipped: real weights (give the test data folder: make test-real TESTDATA=…)"
+    exit 0
+}
+testdata=$(cd "$testdata" && pwd)
+need_build
+need_model
+need_python numpy llama-cpp-python
+tool=build-release/tests/golden/compare
+"build-release/tests/golden/import_tool" "$gguf" "$cache/smollm2.aperto" || exit 1
+"build-release/tests/golden/import_tool" --float "$gguf" "$cache/smollm2-f32.aperto" || exit 1
+windows=tests/golden/smollm2_windows.py
+say "== against llama-cpp-python"
+"$python" $windows "$gguf" "$testdata/eval/wikitext-2-raw" 2>/dev/null | "$tool" "$cache/smollm2.aperto" >"$cache/peer.json" || exit 1
+cat "$cache/peer.json"
+say "== against our own float path"
+"$python" $windows "$gguf" "$testdata/eval/wikitext-2-raw" --no-logits 2>/dev/null |
+    "$tool" "$cache/smollm2.aperto" --float "$cache/smollm2-f32.aperto" >"$cache/float.json" || exit 1
+cat "$cache/float.json"
+python3 - "$cache/peer.json" "$cache/float.json" <<'EOF'
+import json, sys
+peer, own = (json.load(open(path)) for path in sys.argv[1:])
+checks = [
+    ("negative log-likelihood within 0.2% of the peer's", abs(peer["nll_ratio"] - 1) <= 0.002),
+    ("mean KL divergence from the peer at most 0.01", peer["kl_mean"] <= 0.01),
+    ("equal top choice in at least 97%", peer["top1"] >= 0.97),
+    ("mean KL divergence from our float path at most 0.002", own["kl_mean"] <= 0.002),
+]
+for text, good in checks:
+    print("ok    " if good else "FAILED", text)
+failed = sum(not good for _, good in checks)
+print(f"{len(checks) - failed} passed, {failed} failed")
+sys.exit(failed != 0)
+EOF
