@@ -1,0 +1,254 @@
+/* vocab.c - the vocabulary and the chat template out of a file's metadata.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/utf8.h"
+#include "model/model.h"
+
+/* ---- Reading the keys ---- */
+
+static ap_status read_id(const ap_gguf *gguf, const char *key, uint32_t count, int32_t *out, ap_error *err)
+{
+    *out = -1;
+    if (!ap_gguf_find(gguf, ap_str_from(key)))
+        return AP_OK;
+    uint32_t id;
+    AP_TRY(ap_gguf_get_u32(gguf, key, &id, err));
+    if (id == UINT32_MAX)
+        return AP_OK; /* how some writers say "none" */
+    if (id >= count)
+        return ap_fail(err, AP_E_FORMAT, "key '%s' names token %u; the vocabulary has %u", key, id, count);
+    *out = (int32_t)id;
+    return AP_OK;
+}
+
+static ap_status read_flag(const ap_gguf *gguf, const char *key, int8_t *out, ap_error *err)
+{
+    *out = -1;
+    if (!ap_gguf_find(gguf, ap_str_from(key)))
+        return AP_OK;
+    bool flag;
+    AP_TRY(ap_gguf_get_bool(gguf, key, &flag, err));
+    *out = flag;
+    return AP_OK;
+}
+
+static ap_status read_kind(const ap_gguf *gguf, ap_vocab_kind *kind, ap_error *err)
+{
+    ap_str model;
+    AP_TRY(ap_gguf_get_str(gguf, "tokenizer.ggml.model", &model, err));
+    if (ap_str_is(model, "gpt2"))
+        *kind = AP_VOCAB_BPE;
+    else if (ap_str_is(model, "llama"))
+        *kind = AP_VOCAB_SPM;
+    else
+        return ap_fail(err, AP_E_UNSUPPORTED,
+                       "key 'tokenizer.ggml.model' is '%.*s'; this release has gpt2 (byte-level BPE) and llama (SentencePiece)",
+                       (int)(model.len < 40 ? model.len : 40), model.ptr);
+    return AP_OK;
+}
+
+static ap_status read_source(ap_vocab_source *source, ap_arena *arena, const ap_gguf *gguf, ap_error *err)
+{
+    AP_TRY(read_kind(gguf, &source->kind, err));
+    if (ap_gguf_find(gguf, AP_STR("tokenizer.ggml.pre")))
+        AP_TRY(ap_gguf_get_str(gguf, "tokenizer.ggml.pre", &source->pre, err));
+    uint64_t count;
+    AP_TRY(ap_gguf_get_strs(gguf, "tokenizer.ggml.tokens", arena, &source->tokens, &count, err));
+    if (count == 0 || count > AP_VOCAB_TOKENS_MAX)
+        return ap_fail(err, AP_E_LIMIT, "key 'tokenizer.ggml.tokens' has %" PRIu64 " tokens; allowed are 1 to %d", count,
+                       AP_VOCAB_TOKENS_MAX);
+    source->token_count = (uint32_t)count;
+    AP_TRY(ap_gguf_get_f32s(gguf, "tokenizer.ggml.scores", count, arena, &source->scores, err));
+    AP_TRY(ap_gguf_get_i32s(gguf, "tokenizer.ggml.token_type", count, arena, &source->types, err));
+    if (source->kind == AP_VOCAB_BPE) {
+        AP_TRY(ap_gguf_get_strs(gguf, "tokenizer.ggml.merges", arena, &source->merges, &count, err));
+        if (count > AP_VOCAB_MERGES_MAX)
+            return ap_fail(err, AP_E_LIMIT, "key 'tokenizer.ggml.merges' has %" PRIu64 " entries; at most %d are allowed",
+                           count, AP_VOCAB_MERGES_MAX);
+        source->merge_count = (uint32_t)count;
+    }
+    uint32_t n = source->token_count;
+    AP_TRY(read_id(gguf, "tokenizer.ggml.bos_token_id", n, &source->bos, err));
+    AP_TRY(read_id(gguf, "tokenizer.ggml.eos_token_id", n, &source->eos, err));
+    AP_TRY(read_id(gguf, "tokenizer.ggml.eot_token_id", n, &source->eot, err));
+    AP_TRY(read_id(gguf, "tokenizer.ggml.eom_token_id", n, &source->eom, err));
+    AP_TRY(read_id(gguf, "tokenizer.ggml.unknown_token_id", n, &source->unk, err));
+    AP_TRY(read_id(gguf, "tokenizer.ggml.padding_token_id", n, &source->pad, err));
+    AP_TRY(read_flag(gguf, "tokenizer.ggml.add_bos_token", &source->add_bos, err));
+    AP_TRY(read_flag(gguf, "tokenizer.ggml.add_eos_token", &source->add_eos, err));
+    return read_flag(gguf, "tokenizer.ggml.add_space_prefix", &source->add_space_prefix, err);
+}
+
+/* A template that cannot be compiled does not spoil the model: it can still complete
+ * text, and a chat is refused with the reason. */
+static ap_status read_template(ap_vocab *vocab, const ap_gguf *gguf, ap_error *err)
+{
+    ap_str source = {0};
+    if (ap_gguf_find(gguf, AP_STR("tokenizer.chat_template")))
+        AP_TRY(ap_gguf_get_str(gguf, "tokenizer.chat_template", &source, err));
+    else if (ap_tokenizer_special(vocab->tokenizer, AP_STR("<|im_start|>")) >= 0)
+        source = ap_template_chatml();
+    else
+        return AP_OK;
+    vocab->template_status = ap_template_compile(&vocab->chat_template, source, &vocab->template_error);
+    return vocab->template_status == AP_E_NOMEM ? ap_fail_nomem(err, source.len) : AP_OK;
+}
+
+ap_status ap_vocab_create(ap_vocab **out, const ap_gguf *gguf, ap_error *err)
+{
+    *out = NULL;
+    ap_vocab *vocab = ap_alloc_zero(1, sizeof *vocab);
+    if (!vocab)
+        return ap_fail_nomem(err, sizeof *vocab);
+    ap_arena arena = {0};
+    ap_vocab_source source = AP_VOCAB_SOURCE_NONE;
+    ap_status status = read_source(&source, &arena, gguf, err);
+    if (status == AP_OK)
+        status = ap_tokenizer_create(&vocab->tokenizer, &source, err);
+    ap_arena_deinit(&arena);
+    if (status == AP_OK)
+        status = read_template(vocab, gguf, err);
+    if (status != AP_OK) {
+        ap_vocab_close(&vocab);
+        return status;
+    }
+    *out = vocab;
+    return AP_OK;
+}
+
+/* ---- aperto.h ---- */
+
+ap_status ap_vocab_open(ap_vocab **out, int fd, ap_error *err)
+{
+    *out = NULL;
+    ap_mapping file;
+    AP_TRY(ap_file_map(fd, &file, err));
+    ap_gguf *gguf = NULL;
+    ap_status status = ap_gguf_open(&gguf, file.ptr, file.len, err);
+    if (status == AP_OK)
+        status = ap_vocab_create(out, gguf, err);
+    ap_gguf_close(&gguf);
+    ap_file_unmap(&file);
+    return status;
+}
+
+void ap_vocab_close(ap_vocab **vocab)
+{
+    if (*vocab) {
+        ap_template_destroy(&(*vocab)->chat_template);
+        ap_tokenizer_destroy(&(*vocab)->tokenizer);
+        ap_free(*vocab);
+    }
+    *vocab = NULL;
+}
+
+uint32_t ap_vocab_count(const ap_vocab *vocab) { return ap_tokenizer_count(vocab->tokenizer); }
+
+bool ap_vocab_has_template(const ap_vocab *vocab) { return vocab->chat_template != NULL; }
+
+/* Hands the ids to the caller of aperto.h. */
+static ap_tokens tokens_of(ap_ids *ids)
+{
+    ap_tokens tokens = {ids->ids, ids->count};
+    *ids = (ap_ids){0};
+    return tokens;
+}
+
+ap_status ap_vocab_tokenize(const ap_vocab *vocab, const char *text, size_t length, unsigned flags, ap_tokens *out,
+                            ap_error *err)
+{
+    *out = (ap_tokens){0};
+    ap_text_part part = {{text, length}, (flags & AP_TOKENIZE_SPECIAL) != 0};
+    ap_ids ids = {0};
+    ap_status status = ap_tokenize(vocab->tokenizer, &part, 1, flags, &ids, err);
+    if (status == AP_OK)
+        *out = tokens_of(&ids);
+    ap_ids_deinit(&ids);
+    return status;
+}
+
+ap_status ap_vocab_detokenize(const ap_vocab *vocab, const int32_t *ids, size_t count, unsigned flags, char **text,
+                              size_t *length, ap_error *err)
+{
+    *text = NULL;
+    *length = 0;
+    ap_buf raw = {0}, whole = {0};
+    ap_status status = ap_detokenize(vocab->tokenizer, ids, count, flags, &raw, err);
+    if (status == AP_OK)
+        status = ap_buf_reserve(&whole, raw.len, err);
+    if (status == AP_OK)
+        status = ap_utf8_add_lossy(&whole, ap_buf_str(&raw), err);
+    ap_buf_deinit(&raw);
+    if (status != AP_OK) {
+        ap_buf_deinit(&whole);
+        return status;
+    }
+    *text = whole.ptr;
+    *length = whole.len;
+    return AP_OK;
+}
+
+const char *ap_vocab_piece(const ap_vocab *vocab, int32_t id, size_t *length)
+{
+    ap_str piece = ap_tokenizer_piece(vocab->tokenizer, id);
+    *length = piece.len;
+    return piece.ptr;
+}
+
+static ap_status tokenize_rendered(const ap_vocab *vocab, const ap_rendered *rendered, ap_tokens *tokens, ap_error *err)
+{
+    ap_text_part *parts = ap_alloc_array(rendered->part_count, sizeof *parts);
+    if (!parts)
+        return ap_fail_nomem(err, rendered->part_count * sizeof *parts);
+    for (size_t i = 0; i < rendered->part_count; i++)
+        parts[i] = (ap_text_part){{rendered->text + rendered->parts[i].offset, rendered->parts[i].length},
+                                  rendered->parts[i].is_template};
+    ap_ids ids = {0};
+    /* Templates print the begin token themselves. */
+    ap_status status = ap_tokenize(vocab->tokenizer, parts, rendered->part_count, 0, &ids, err);
+    ap_free(parts);
+    if (status == AP_OK)
+        *tokens = tokens_of(&ids);
+    ap_ids_deinit(&ids);
+    return status;
+}
+
+ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now, char **text,
+                          size_t *text_length, ap_tokens *tokens, ap_error *err)
+{
+    if (text)
+        *text = NULL;
+    if (tokens)
+        *tokens = (ap_tokens){0};
+    if (vocab->template_status != AP_OK)
+        return ap_fail(err, vocab->template_status, "the model's chat template cannot be used: %s",
+                       vocab->template_error.message);
+    if (!vocab->chat_template)
+        return ap_fail(err, AP_E_UNSUPPORTED, "the model has no chat template; use plain completion");
+    static const struct {
+        const char *name;
+        int32_t (*id)(const ap_tokenizer *);
+    } names[] = {{"bos_token", ap_tokenizer_bos}, {"eos_token", ap_tokenizer_eos}, {"unk_token", ap_tokenizer_unk}, {"pad_token", ap_tokenizer_pad}};
+    ap_template_token specials[4];
+    size_t special_count = 0;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int32_t id = names[i].id(vocab->tokenizer);
+        if (id >= 0)
+            specials[special_count++] = (ap_template_token){names[i].name, ap_tokenizer_piece(vocab->tokenizer, id)};
+    }
+    ap_render_input input = {.json = {json, json_length}, .tokens = specials, .token_count = special_count, .now = now};
+    ap_rendered rendered;
+    AP_TRY(ap_template_render(vocab->chat_template, &input, &rendered, err));
+    ap_status status = tokens ? tokenize_rendered(vocab, &rendered, tokens, err) : AP_OK;
+    if (status == AP_OK && text) {
+        *text = rendered.text;
+        *text_length = rendered.length;
+        rendered.text = NULL;
+    }
+    ap_rendered_deinit(&rendered);
+    return status;
+}

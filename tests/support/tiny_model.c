@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tiny_model.h"
+
+#include <math.h>
+#include <unistd.h>
+
+#include "base/utf8.h"
+#include "support.h"
+
+enum { KEY_U32 = 4, KEY_F32 = 6, KEY_STRING = 8, KEY_ARRAY = 9, KEY_I32 = 5, ALIGNMENT = 32 };
+
+typedef struct writer {
+    ap_buf keys, infos, data;
+    uint64_t key_count, tensor_count, random;
+} writer;
+
+static void put(ap_buf *b, const void *bytes, size_t n) { assert_int_equal(ap_buf_add(b, bytes, n, NULL), AP_OK); }
+static void put_u16(ap_buf *b, uint16_t v) { put(b, &v, 2); }
+static void put_u32(ap_buf *b, uint32_t v) { put(b, &v, 4); }
+static void put_u64(ap_buf *b, uint64_t v) { put(b, &v, 8); }
+static void put_f32(ap_buf *b, float v) { put(b, &v, 4); }
+static void put_text(ap_buf *b, const char *text)
+{
+    put_u64(b, strlen(text));
+    put(b, text, strlen(text));
+}
+
+static void key(writer *w, const char *name, uint32_t type)
+{
+    put_text(&w->keys, name);
+    put_u32(&w->keys, type);
+    w->key_count++;
+}
+static void key_u32(writer *w, const char *name, uint32_t v)
+{
+    key(w, name, KEY_U32);
+    put_u32(&w->keys, v);
+}
+static void key_f32(writer *w, const char *name, float v)
+{
+    key(w, name, KEY_F32);
+    put_f32(&w->keys, v);
+}
+static void key_text(writer *w, const char *name, const char *v)
+{
+    key(w, name, KEY_STRING);
+    put_text(&w->keys, v);
+}
+static void key_array(writer *w, const char *name, uint32_t type, uint64_t count)
+{
+    key(w, name, KEY_ARRAY);
+    put_u32(&w->keys, type);
+    put_u64(&w->keys, count);
+}
+
+/* ---- Weights ---- */
+
+static uint8_t byte(writer *w) { return (uint8_t)(ap_test_random(&w->random) >> 40); }
+static float uniform(writer *w) { return ap_test_uniform(&w->random); }
+
+/* Exact for the normal numbers used here; rounds down. */
+static uint16_t half(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    int exponent = (int)(bits >> 23 & 0xff) - 127 + 15;
+    assert_in_range(exponent, 1, 30);
+    return (uint16_t)((bits >> 16 & 0x8000) | (uint32_t)exponent << 10 | (bits >> 13 & 0x3ff));
+}
+
+static void put_bytes(writer *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint8_t b = byte(w);
+        put(&w->data, &b, 1);
+    }
+}
+
+/* 12 bytes of packed six-bit scales and mins are any bytes; one block's weights have about `spread`. */
+static void put_block(writer *w, uint32_t type, float spread)
+{
+    float vary = spread * (0.75f + 0.25f * uniform(w)); /* each block has its own scale */
+    switch (type) {
+    case 0:
+        put_f32(&w->data, uniform(w) * spread * 1.7f);
+        break;
+    case 1:
+        put_u16(&w->data, half(uniform(w) < 0 ? -vary : vary));
+        break;
+    case 30: {
+        float v = uniform(w) * spread * 1.7f;
+        put(&w->data, (char *)&v + 2, 2);
+        break;
+    }
+    case 2: /* Q4_0 */
+        put_u16(&w->data, half(vary / 4.6f));
+        put_bytes(w, 16);
+        break;
+    case 3: /* Q4_1 */
+        put_u16(&w->data, half(vary / 4.6f));
+        put_u16(&w->data, half(vary / 4.6f * -7.5f));
+        put_bytes(w, 16);
+        break;
+    case 6: /* Q5_0 */
+        put_u16(&w->data, half(vary / 9.2f));
+        put_bytes(w, 20);
+        break;
+    case 7: /* Q5_1 */
+        put_u16(&w->data, half(vary / 9.2f));
+        put_u16(&w->data, half(vary / 9.2f * -15.5f));
+        put_bytes(w, 20);
+        break;
+    case 8: /* Q8_0 */
+        put_u16(&w->data, half(vary / 74));
+        put_bytes(w, 32);
+        break;
+    case 12: /* Q4_K */
+    case 13: /* Q5_K */
+        put_u16(&w->data, half(vary / (type == 12 ? 4.6f : 9.2f) / 32));
+        put_u16(&w->data, half(vary / (type == 12 ? 4.6f : 9.2f) / 32 * (type == 12 ? 7.5f : 15.5f)));
+        put_bytes(w, type == 12 ? 140 : 172);
+        break;
+    case 14: /* Q6_K */
+        put_bytes(w, 208);
+        put_u16(&w->data, half(vary / 18 / 74));
+        break;
+    default:
+        fail_msg("type %u has no generator", type);
+    }
+}
+
+static uint32_t block_elems(uint32_t type)
+{
+    return type == 0 || type == 1 || type == 30 ? 1 : type < 12 ? 32 : 256;
+}
+
+static void tensor(writer *w, const char *name, uint32_t type, uint32_t columns, uint32_t rows, float spread)
+{
+    put_text(&w->infos, name);
+    put_u32(&w->infos, rows ? 2 : 1);
+    put_u64(&w->infos, columns);
+    if (rows)
+        put_u64(&w->infos, rows);
+    put_u32(&w->infos, type);
+    put_u64(&w->infos, w->data.len);
+    for (uint64_t i = 0; i < (uint64_t)columns * (rows ? rows : 1); i += block_elems(type))
+        put_block(w, type, spread);
+    while (w->data.len % ALIGNMENT)
+        put(&w->data, "", 1);
+    w->tensor_count++;
+}
+
+/* A vector around `middle`: norms near one, biases near zero. */
+static void vector(writer *w, const char *name, uint32_t count, float middle, float spread)
+{
+    size_t start = w->data.len;
+    tensor(w, name, 0, count, 0, spread);
+    for (uint32_t i = 0; i < count; i++) {
+        float v;
+        memcpy(&v, w->data.ptr + start + 4 * i, 4);
+        v += middle;
+        memcpy(w->data.ptr + start + 4 * i, &v, 4);
+    }
+}
+
+/* ---- Vocabulary ---- */
+
+static void put_vocabulary(writer *w)
+{
+    key_text(w, "tokenizer.ggml.model", "gpt2");
+    key_text(w, "tokenizer.ggml.pre", "gpt-2");
+    char pieces[AP_TINY_VOCAB][16] = {{0}};
+    unsigned shifted = 256;
+    for (unsigned b = 0; b < 256; b++) {
+        bool is_plain = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
+        ap_utf8_put(is_plain ? b : shifted++, pieces[b]);
+    }
+    static const char *const rest[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", "the", "in", "er", "an", "on",
+                                       "re", "\xc4\xa0t", "\xc4\xa0""a", "\xc4\xa0the", "ou", "user", "us"};
+    for (unsigned i = 0; i < 16; i++)
+        (void)snprintf(pieces[256 + i], sizeof pieces[0], "%s", rest[i]);
+    key_array(w, "tokenizer.ggml.tokens", KEY_STRING, AP_TINY_VOCAB);
+    for (unsigned i = 0; i < AP_TINY_VOCAB; i++)
+        put_text(&w->keys, pieces[i]);
+    key_array(w, "tokenizer.ggml.token_type", KEY_I32, AP_TINY_VOCAB);
+    for (unsigned i = 0; i < AP_TINY_VOCAB; i++)
+        put_u32(&w->keys, i >= AP_TINY_END && i <= AP_TINY_IM_END ? 3 : 1);
+    static const char *const merges[] = {"t h", "th e", "i n", "e r", "a n", "o n", "r e", "\xc4\xa0 t", "\xc4\xa0 a",
+                                         "\xc4\xa0t he", "o u", "u s", "us er"};
+    key_array(w, "tokenizer.ggml.merges", KEY_STRING, sizeof merges / sizeof merges[0]);
+    for (unsigned i = 0; i < sizeof merges / sizeof merges[0]; i++)
+        put_text(&w->keys, merges[i]);
+    key_u32(w, "tokenizer.ggml.bos_token_id", AP_TINY_IM_START);
+    key_u32(w, "tokenizer.ggml.eos_token_id", AP_TINY_IM_END);
+    key_text(w, "tokenizer.chat_template",
+             "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+             "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
+}
+
+/* ---- The file ---- */
+
+void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
+{
+    ap_tiny_model m = *model;
+    m.layers = m.layers ? m.layers : 2;
+    m.width = m.width ? m.width : 256;
+    m.heads = m.heads ? m.heads : 4;
+    m.kv_heads = m.kv_heads ? m.kv_heads : 2;
+    m.ffn = m.ffn ? m.ffn : 512;
+    m.context = m.context ? m.context : 4096;
+    writer w = {.random = m.seed};
+    uint32_t head = m.width / m.heads, kv = head * m.kv_heads;
+    key_text(&w, "general.architecture", "llama");
+    key_text(&w, "general.name", "tiny");
+    key_text(&w, "general.license", "apache-2.0");
+    key_u32(&w, "llama.context_length", m.context);
+    key_u32(&w, "llama.embedding_length", m.width);
+    key_u32(&w, "llama.block_count", m.layers);
+    key_u32(&w, "llama.feed_forward_length", m.ffn);
+    key_u32(&w, "llama.attention.head_count", m.heads);
+    key_u32(&w, "llama.attention.head_count_kv", m.kv_heads);
+    key_u32(&w, "llama.rope.dimension_count", head);
+    key_f32(&w, "llama.rope.freq_base", 10000);
+    key_f32(&w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    put_vocabulary(&w);
+
+    float spread = 1 / sqrtf((float)m.width);
+    tensor(&w, "token_embd.weight", m.type, m.width, AP_TINY_VOCAB, 1);
+    if (m.nan_token) {
+        assert_int_equal(m.type, 0);
+        float nan = NAN;
+        memcpy(w.data.ptr + (size_t)m.nan_token * m.width * 4, &nan, 4);
+    }
+    vector(&w, "output_norm.weight", m.width, 1, 0.1f);
+    if (m.has_output)
+        tensor(&w, "output.weight", m.type, m.width, AP_TINY_VOCAB, 4 * spread);
+    if (m.has_rope_freqs)
+        vector(&w, "rope_freqs.weight", head / 2, 2, 0.5f);
+    for (uint32_t layer = 0; layer < m.layers; layer++) {
+        char name[64];
+#define NAME(part) (snprintf(name, sizeof name, "blk.%u." part, layer), name)
+        vector(&w, NAME("attn_norm.weight"), m.width, 1, 0.1f);
+        /* Large q and k make attention peaked, so that a wrong position shows. */
+        tensor(&w, NAME("attn_q.weight"), m.type, m.width, m.width, 2 * spread);
+        tensor(&w, NAME("attn_k.weight"), m.type, m.width, kv, 2 * spread);
+        tensor(&w, NAME("attn_v.weight"), m.type, m.width, kv, spread);
+        if (m.has_bias) {
+            vector(&w, NAME("attn_q.bias"), m.width, 0, 0.2f);
+            vector(&w, NAME("attn_k.bias"), kv, 0, 0.2f);
+            vector(&w, NAME("attn_v.bias"), kv, 0, 0.2f);
+        }
+        tensor(&w, NAME("attn_output.weight"), m.type, m.width, m.width, spread);
+        vector(&w, NAME("ffn_norm.weight"), m.width, 1, 0.1f);
+        tensor(&w, NAME("ffn_gate.weight"), m.type, m.width, m.ffn, spread);
+        tensor(&w, NAME("ffn_up.weight"), m.type, m.width, m.ffn, spread);
+        tensor(&w, NAME("ffn_down.weight"), m.type, m.ffn, m.width, spread);
+#undef NAME
+    }
+    size_t start = out->len;
+    put(out, "GGUF", 4);
+    put_u32(out, 3);
+    put_u64(out, w.tensor_count);
+    put_u64(out, w.key_count);
+    put(out, w.keys.ptr, w.keys.len);
+    put(out, w.infos.ptr, w.infos.len);
+    while ((out->len - start) % ALIGNMENT)
+        put(out, "", 1);
+    put(out, w.data.ptr, w.data.len);
+    ap_buf_deinit(&w.keys);
+    ap_buf_deinit(&w.infos);
+    ap_buf_deinit(&w.data);
+}
+
+int ap_test_temporary(void)
+{
+    char path[] = "/tmp/aperto-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(unlink(path), 0);
+    return fd;
+}
+
+int ap_tiny_model_file(const ap_tiny_model *model)
+{
+    ap_buf bytes = {0};
+    ap_tiny_model_write(model, &bytes);
+    int fd = ap_test_temporary();
+    assert_int_equal(ap_file_write_all(fd, bytes.ptr, bytes.len, NULL), AP_OK);
+    ap_buf_deinit(&bytes);
+    return fd;
+}

@@ -1,0 +1,39 @@
+/* tiny_model.h - small seeded models as GGUF files, so that tests need no weights.
+ *
+ * The writer is the tests' own: the reader under test meets a file it did not
+ * write.  The vocabulary is byte-level BPE: the 256 bytes, a few merges and the
+ * ChatML control tokens; the template is ChatML.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_TESTS_TINY_MODEL_H
+#define AP_TESTS_TINY_MODEL_H
+
+#include "base/str.h"
+
+/* Zero fields take the default in brackets. */
+typedef struct ap_tiny_model {
+    uint64_t seed;
+    uint32_t type;       /* of all matrices, a GGUF type id (0: F32) */
+    uint32_t layers;     /* [2] */
+    uint32_t width;      /* [256], a multiple of the type's block */
+    uint32_t heads;      /* [4] */
+    uint32_t kv_heads;   /* [2] */
+    uint32_t ffn;        /* [512] */
+    uint32_t context;    /* [4096] */
+    bool has_output;     /* an output matrix of its own; else tied */
+    bool has_bias;       /* q, k and v have biases */
+    bool has_rope_freqs; /* rotary divisors */
+    uint32_t nan_token;  /* the embedding of this token is NaN; 0: none */
+} ap_tiny_model;
+
+enum { AP_TINY_VOCAB = 272, AP_TINY_END = 256, AP_TINY_IM_START = 257, AP_TINY_IM_END = 258 };
+
+/* Adds the file's bytes to `out`. */
+void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out);
+/* Writes it to a new temporary file, opened for reading; unlinked already. */
+int ap_tiny_model_file(const ap_tiny_model *model);
+/* An empty temporary file, open for reading and writing, unlinked already. */
+int ap_test_temporary(void);
+
+#endif
