@@ -25,17 +25,16 @@ static void make_one_line(char *text)
             *p = '?';
 }
 
-ap_status ap_fail(ap_error *err, ap_status status, const char *format, ...)
+void ap_error_write(ap_error *err, ap_status status, const char *format, ...)
 {
     if (!err)
-        return status;
+        return;
     va_list args;
     va_start(args, format);
     (void)vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
     err->status = status;
     make_one_line(err->message);
-    return status;
 }
 
 void ap_error_prefix(ap_error *err, const char *prefix)
@@ -54,9 +53,4 @@ void ap_error_prefix(ap_error *err, const char *prefix)
         err->message[(size_t)n + length] = 0;
     }
     make_one_line(err->message);
-}
-
-ap_status ap_fail_nomem(ap_error *err, size_t bytes)
-{
-    return ap_fail(err, AP_E_NOMEM, "out of memory: %zu bytes were wanted", bytes);
 }

@@ -15,15 +15,17 @@
 #include <inttypes.h>
 #include "aperto.h"
 
-/* Writes the message (cut to fit, control characters replaced by '?') and
- * returns `status`.  `err` may be NULL. */
-ap_status ap_fail(ap_error *err, ap_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* ap_fail(err, status, format, ...): writes the message (cut to fit, control
+ * characters replaced by '?') and is `status`.  `err` may be NULL.  A macro, so
+ * that the compiler sees that a failure is never AP_OK. */
+#define ap_fail(err, status, ...) (ap_error_write(err, status, __VA_ARGS__), (status))
+void ap_error_write(ap_error *err, ap_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts "prefix: " before a message already there, for the caller who knows the file. */
 void ap_error_prefix(ap_error *err, const char *prefix);
 
 /* The usual answer when memory ends: says how many bytes were wanted. */
-ap_status ap_fail_nomem(ap_error *err, size_t bytes);
+#define ap_fail_nomem(err, bytes) ap_fail(err, AP_E_NOMEM, "out of memory: %zu bytes were wanted", (size_t)(bytes))
 
 #define AP_TRY(expression)                           \
     do {                                             \
