@@ -27,7 +27,8 @@
 
 enum {
     PANELS = 4,           /* abreast */
-    TOKENS_FEW = 3,       /* up to here weights are not unpacked into memory */
+    TOKENS_FEW = 8,       /* in one pass without unpacking into memory */
+    FEW_MAX = 24,         /* beyond that, unpacking into memory once for all tokens wins */
     TOKENS_AT_ONCE = 192, /* 48 KiB of sums: second cache; unpacking costs 2 percent of the products */
     PREFETCH_BYTES = 2048
 };
@@ -231,13 +232,15 @@ INLINE group group_at(const ap_matmul_job *job, size_t panel_bytes, uint32_t fir
     return g;
 }
 
-/* The lines `ahead` of those at `offset`; past the end of the panel the next group's begin. */
+/* The lines ahead of those at `offset`; past the end of the panel the next group's
+ * begin.  Into the second cache: into the first the lines push out what is in use,
+ * 24 against 31 GB/s with two threads (bench/LOG.md). */
 INLINE void prefetch(const group *g, int panel, size_t offset, size_t bytes)
 {
     size_t at = offset + PREFETCH_BYTES;
     const unsigned char *p = g->panel[panel] + at + (at >= g->bytes ? g->next - g->bytes : 0);
     for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
 }
 
 INLINE void store_sums(const ap_matmul_job *job, const group *g, uint32_t token, const __m512 sums[PANELS])
@@ -250,40 +253,41 @@ INLINE void store_sums(const ap_matmul_job *job, const group *g, uint32_t token,
     }
 }
 
-/* Few tokens: n of them, from memory to sums in one pass over the columns. */
-INLINE void few(const format f, const ap_matmul_job *job, const group *g, uint32_t token, const int n)
+/* Few tokens: `count` of them, from memory to sums in one pass over the columns.  The
+ * codes of a block stay in registers while the tokens pass. */
+INLINE void few(const format f, const ap_matmul_job *job, const group *g, uint32_t token, uint32_t count)
 {
     const ap_acts *acts = job->acts;
-    __m512 acc[TOKENS_FEW][PANELS];
-    UNROLL for (int t = 0; t < n; t++)
-        UNROLL for (int p = 0; p < PANELS; p++)
-            acc[t][p] = _mm512_setzero_ps();
+    __m512 sums[TOKENS_FEW][PANELS];
+    for (uint32_t t = 0; t < count; t++)
+        for (int p = 0; p < PANELS; p++)
+            sums[t][p] = _mm512_setzero_ps();
     uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
     for (uint32_t block = 0; block < blocks; block++) {
         const ap_act_slab *a = acts->slabs + (size_t)(block / 8) * acts->tokens + token;
         uint32_t part = block % 8;
         size_t offset = (size_t)block * (f.block_bytes / f.blocks_per);
-        UNROLL for (int p = 0; p < PANELS; p++) {
+        for (int p = 0; p < PANELS; p++) {
             prefetch(g, p, offset, f.block_bytes / f.blocks_per);
-            __m512i q[8], dot[TOKENS_FEW][2];
+            __m512i q[8];
             load_codes(f, g->panel[p], block, q);
             scales s = load_scales(f, g->panel[p], block);
-            /* Two sums of four groups shorten the wait of one dot for the one before it. */
-            UNROLL for (int t = 0; t < n; t++) {
-                dot[t][0] = start(f, a + t, part, 0);
-                dot[t][1] = f.is_16 ? start(f, a + t, part, 1) : _mm512_setzero_si512();
+            for (uint32_t t = 0; t < count; t++) {
+                /* Two sums of four groups shorten the wait of one dot for the one before it. */
+                __m512i dot0 = start(f, a + t, part, 0);
+                __m512i dot1 = f.is_16 ? start(f, a + t, part, 1) : _mm512_setzero_si512();
                 UNROLL for (int i = 0; i < 4; i++) {
-                    dot[t][0] = dot4(dot[t][0], q[i], activation(a + t, part, i), codes_are_signed(f));
-                    dot[t][1] = dot4(dot[t][1], q[i + 4], activation(a + t, part, i + 4), codes_are_signed(f));
+                    dot0 = dot4(dot0, q[i], activation(a + t, part, i), codes_are_signed(f));
+                    dot1 = dot4(dot1, q[i + 4], activation(a + t, part, i + 4), codes_are_signed(f));
                 }
                 if (!f.is_16)
-                    dot[t][0] = _mm512_add_epi32(dot[t][0], dot[t][1]);
-                acc[t][p] = chain(f, s, dot[t][0], dot[t][1], a + t, part, acc[t][p]);
+                    dot0 = _mm512_add_epi32(dot0, dot1);
+                sums[t][p] = chain(f, s, dot0, dot1, a + t, part, sums[t][p]);
             }
         }
     }
-    UNROLL for (int t = 0; t < n; t++)
-        store_sums(job, g, token + (uint32_t)t, acc[t]);
+    for (uint32_t t = 0; t < count; t++)
+        store_sums(job, g, token + t, sums[t]);
 }
 
 INLINE void unpack(const format f, const group *g, uint32_t first_block, uint32_t blocks, chunk *c)
@@ -391,10 +395,9 @@ INLINE void product(const format f, const ap_matmul_job *job, uint32_t begin, ui
     uint32_t tokens = job->acts->tokens;
     for (uint32_t panel = begin; panel < end; panel += PANELS) {
         group g = group_at(job, panel_bytes, panel, end);
-        if (tokens == 1)
-            few(f, job, &g, 0, 1);
-        else if (tokens == 2)
-            few(f, job, &g, 0, 2);
+        if (tokens <= FEW_MAX)
+            for (uint32_t t = 0; t < tokens; t += TOKENS_FEW)
+                few(f, job, &g, t, tokens - t < TOKENS_FEW ? tokens - t : TOKENS_FEW);
         else
             many(f, job, &g);
     }

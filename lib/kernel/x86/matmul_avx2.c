@@ -1,0 +1,350 @@
+/* matmul_avx2.c - block products and the 8-bit codes of activations with AVX2, FMA, F16C.
+ *
+ * A panel's 16 rows are two registers of eight; the codes of one block of one half
+ * panel are eight registers, which stay while up to 16 tokens pass.  There is no
+ * second way for many tokens: with `maddubs` the multiplier is the limit, and
+ * unpacking once more per 16 tokens costs a few percent (bench/LOG.md).
+ *
+ * `maddubs` adds two unsigned x signed products into 16 bits and saturates beyond
+ * 32767, so each format may add up only so many groups before widening:
+ *
+ *     codes <= 15, 8 groups     8 * 2 * 15 * 127 = 30480
+ *     codes <= 31, 4 groups     4 * 2 * 31 * 127 = 31496
+ *     codes <= 63, 2 groups     2 * 2 * 63 * 127 = 32004
+ *     |codes| <= 128, 1 group   1 * 2 * 128 * 127 = 32512, the code's sign moved to
+ *                               the activation, which is never -128
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernel/level.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+enum { PANELS = 4, TOKENS_AT_ONCE = 16, PREFETCH_BYTES = 2048 };
+
+/* What varies by format, all known while compiling. */
+typedef struct format {
+    ap_type type;
+    int offset; /* true code = unsigned code - offset */
+    bool has_min;
+    bool is_16;
+    int groups; /* that fit one 16-bit sum */
+    uint32_t block_bytes, blocks_per;
+} format;
+
+static const format q4_0 = {AP_TYPE_Q4_0, 8, false, false, 8, sizeof(ap_panel_q4_0), 1};
+static const format q4_1 = {AP_TYPE_Q4_1, 0, true, false, 8, sizeof(ap_panel_q4_1), 1};
+static const format q5_0 = {AP_TYPE_Q5_0, 16, false, false, 4, sizeof(ap_panel_q5_0), 1};
+static const format q5_1 = {AP_TYPE_Q5_1, 0, true, false, 4, sizeof(ap_panel_q5_1), 1};
+static const format q8_0 = {AP_TYPE_Q8_0, 0, false, false, 1, sizeof(ap_panel_q8_0), 1};
+static const format q4_k = {AP_TYPE_Q4_K, 0, true, false, 8, sizeof(ap_panel_q4_k), 8};
+static const format q5_k = {AP_TYPE_Q5_K, 0, true, false, 4, sizeof(ap_panel_q5_k), 8};
+static const format q6_k = {AP_TYPE_Q6_K, 32, false, true, 2, sizeof(ap_panel_q6_k), 8};
+
+typedef struct scales {
+    __m256 w[2], min;
+} scales;
+
+/* Of 16 rows, the eight of `half`. */
+INLINE __m256 halves(const uint16_t from[16], int half)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + 8 * half)));
+}
+
+INLINE __m256 bytes_u(const uint8_t from[16], int half)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from + 8 * half))));
+}
+
+INLINE __m256 bytes_s(const int8_t from[16], int half)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(from + 8 * half))));
+}
+
+INLINE __m256 negated(__m256 x) { return _mm256_xor_ps(x, _mm256_set1_ps(-0.0f)); }
+
+static_assert(offsetof(ap_panel_q5_1, m) == offsetof(ap_panel_q4_1, m), "load_scales reads both alike");
+
+INLINE scales load_scales(const format f, const unsigned char *panel, uint32_t block, int half)
+{
+    const unsigned char *p = panel + (size_t)(block / f.blocks_per) * f.block_bytes;
+    uint32_t part = block % f.blocks_per;
+    scales s = {0};
+    switch (f.type) {
+    case AP_TYPE_Q4_1:
+    case AP_TYPE_Q5_1:
+        s.w[0] = halves(((const ap_panel_q4_1 *)p)->d, half);
+        s.min = halves(((const ap_panel_q4_1 *)p)->m, half);
+        break;
+    case AP_TYPE_Q4_K: {
+        const ap_panel_q4_k *k = (const ap_panel_q4_k *)p;
+        s.w[0] = _mm256_mul_ps(halves(k->d, half), bytes_u(k->part[part].scale, half));
+        s.min = negated(_mm256_mul_ps(halves(k->dmin, half), bytes_u(k->part[part].min, half)));
+        break;
+    }
+    case AP_TYPE_Q5_K: {
+        const ap_panel_q5_k *k = (const ap_panel_q5_k *)p;
+        s.w[0] = _mm256_mul_ps(halves(k->d, half), bytes_u(k->part[part].scale, half));
+        s.min = negated(_mm256_mul_ps(halves(k->dmin, half), bytes_u(k->part[part].min, half)));
+        break;
+    }
+    case AP_TYPE_Q6_K: {
+        const ap_panel_q6_k *k = (const ap_panel_q6_k *)p;
+        s.w[0] = _mm256_mul_ps(halves(k->d, half), bytes_s(k->part[part].scale[0], half));
+        s.w[1] = _mm256_mul_ps(halves(k->d, half), bytes_s(k->part[part].scale[1], half));
+        break;
+    }
+    default: s.w[0] = halves((const uint16_t *)p, half); break;
+    }
+    return s;
+}
+
+INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
+
+INLINE void nibbles(const uint8_t code[4][64], int half, __m256i q[8])
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    UNROLL for (int v = 0; v < 4; v++) {
+        __m256i both = load(code[v] + 32 * half);
+        q[v] = _mm256_and_si256(both, low);
+        q[v + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+    }
+}
+
+INLINE void add_fifth(const uint8_t high[64], int half, __m256i q[8])
+{
+    const __m256i bit = _mm256_set1_epi8(16);
+    __m256i h = load(high + 32 * half);
+    UNROLL for (int g = 0; g < 8; g++)
+        q[g] = _mm256_or_si256(
+            q[g], _mm256_and_si256(g < 4 ? _mm256_slli_epi16(h, 4 - g) : _mm256_srli_epi16(h, g - 4), bit));
+}
+
+INLINE void add_top2(const uint8_t high[2][64], int half, __m256i q[8])
+{
+    const __m256i bits = _mm256_set1_epi8(48);
+    UNROLL for (int i = 0; i < 2; i++) {
+        __m256i h = load(high[i] + 32 * half);
+        q[4 * i] = _mm256_or_si256(q[4 * i], _mm256_and_si256(_mm256_slli_epi16(h, 4), bits));
+        q[4 * i + 1] = _mm256_or_si256(q[4 * i + 1], _mm256_and_si256(_mm256_slli_epi16(h, 2), bits));
+        q[4 * i + 2] = _mm256_or_si256(q[4 * i + 2], _mm256_and_si256(h, bits));
+        q[4 * i + 3] = _mm256_or_si256(q[4 * i + 3], _mm256_and_si256(_mm256_srli_epi16(h, 2), bits));
+    }
+}
+
+/* The eight groups of one block, eight rows. */
+INLINE void load_codes(const format f, const unsigned char *panel, uint32_t block, int half, __m256i q[8])
+{
+    const unsigned char *p = panel + (size_t)(block / f.blocks_per) * f.block_bytes;
+    uint32_t part = block % f.blocks_per;
+    switch (f.type) {
+    case AP_TYPE_Q4_0: nibbles(((const ap_panel_q4_0 *)p)->code, half, q); break;
+    case AP_TYPE_Q4_1: nibbles(((const ap_panel_q4_1 *)p)->code, half, q); break;
+    case AP_TYPE_Q5_0:
+        nibbles(((const ap_panel_q5_0 *)p)->code, half, q);
+        add_fifth(((const ap_panel_q5_0 *)p)->high, half, q);
+        break;
+    case AP_TYPE_Q5_1:
+        nibbles(((const ap_panel_q5_1 *)p)->code, half, q);
+        add_fifth(((const ap_panel_q5_1 *)p)->high, half, q);
+        break;
+    case AP_TYPE_Q8_0:
+        UNROLL for (int g = 0; g < 8; g++)
+            q[g] = load(((const ap_panel_q8_0 *)p)->code[g] + 32 * half);
+        break;
+    case AP_TYPE_Q4_K: nibbles(((const ap_panel_q4_k *)p)->part[part].code, half, q); break;
+    case AP_TYPE_Q5_K:
+        nibbles(((const ap_panel_q5_k *)p)->part[part].code, half, q);
+        add_fifth(((const ap_panel_q5_k *)p)->part[part].high, half, q);
+        break;
+    default:
+        nibbles(((const ap_panel_q6_k *)p)->part[part].code, half, q);
+        add_top2(((const ap_panel_q6_k *)p)->part[part].high, half, q);
+        break;
+    }
+}
+
+INLINE __m256i activation(const ap_act_slab *a, uint32_t part, int group)
+{
+    int32_t four;
+    memcpy(&four, a->code + 32 * part + 4 * group, 4);
+    return _mm256_set1_epi32(four);
+}
+
+/* The sum over groups [from, to) in 32 bits, started where the codes' offset wants it. */
+INLINE __m256i dot(const format f, const __m256i q[8], const ap_act_slab *a, uint32_t part, int from, int to)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i sum = _mm256_set1_epi32(-f.offset * (f.is_16 ? a->half_sum[2 * part + (from ? 1 : 0)] : a->sum[part]));
+    UNROLL for (int g = from; g < to; g += f.groups) {
+        __m256i pairs = _mm256_setzero_si256();
+        UNROLL for (int i = 0; i < f.groups; i++) {
+            __m256i x = activation(a, part, g + i), code = q[g + i];
+            __m256i two = f.type == AP_TYPE_Q8_0
+                              ? _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(x, code))
+                              : _mm256_maddubs_epi16(code, x);
+            pairs = i == 0 ? two : _mm256_add_epi16(pairs, two);
+        }
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+    }
+    return sum;
+}
+
+INLINE __m256 chain(const format f, scales s, const __m256i q[8], const ap_act_slab *a, uint32_t part, __m256 acc)
+{
+    __m256 c, u;
+    if (f.is_16) {
+        c = _mm256_cvtepi32_ps(dot(f, q, a, part, 0, 4));
+        u = _mm256_mul_ps(_mm256_cvtepi32_ps(dot(f, q, a, part, 4, 8)), s.w[1]);
+        u = _mm256_fmadd_ps(c, s.w[0], u);
+    } else {
+        c = _mm256_cvtepi32_ps(dot(f, q, a, part, 0, 8));
+        if (f.has_min)
+            u = _mm256_fmadd_ps(c, s.w[0], _mm256_mul_ps(s.min, _mm256_set1_ps(a->sum_f[part])));
+        else
+            u = _mm256_mul_ps(c, s.w[0]);
+    }
+    return _mm256_fmadd_ps(u, _mm256_set1_ps(a->d[part]), acc);
+}
+
+/* `count` tokens times up to four panels, one pass over the columns. */
+INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint32_t panels, size_t panel_bytes,
+                 uint32_t token, uint32_t count)
+{
+    const ap_acts *acts = job->acts;
+    _Alignas(32) float sums[TOKENS_AT_ONCE][PANELS][16];
+    memset(sums, 0, count * sizeof *sums);
+    const unsigned char *start = job->matrix->panels + first * panel_bytes;
+    uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
+    for (uint32_t block = 0; block < blocks; block++) {
+        const ap_act_slab *a = acts->slabs + (size_t)(block / 8) * acts->tokens + token;
+        uint32_t part = block % 8;
+        size_t bytes = f.block_bytes / f.blocks_per, ahead = block * bytes + PREFETCH_BYTES;
+        /* Past the end of these panels the next group's begin, three panels further on. */
+        ahead += ahead >= panel_bytes ? (PANELS - 1) * panel_bytes : 0;
+        for (uint32_t p = 0; p < panels; p++) {
+            const unsigned char *panel = start + p * panel_bytes;
+            for (size_t i = 0; i < bytes; i += 64)
+                _mm_prefetch((const char *)(panel + ahead + i), _MM_HINT_T1);
+            for (int half = 0; half < 2; half++) {
+                __m256i q[8];
+                load_codes(f, panel, block, half, q);
+                scales s = load_scales(f, panel, block, half);
+                for (uint32_t t = 0; t < count; t++) {
+                    float *sum = sums[t][p] + 8 * half;
+                    _mm256_store_ps(sum, chain(f, s, q, a + t, part, _mm256_load_ps(sum)));
+                }
+            }
+        }
+    }
+    uint32_t row = first * AP_PANEL_ROWS, left = job->matrix->rows - row;
+    uint32_t rows = left < panels * AP_PANEL_ROWS ? left : panels * AP_PANEL_ROWS;
+    for (uint32_t t = 0; t < count; t++)
+        memcpy(job->y + (token + t) * job->y_stride + row, sums[t], rows * sizeof(float));
+}
+
+INLINE void product(const format f, const ap_matmul_job *job, uint32_t begin, uint32_t end)
+{
+    size_t panel_bytes = (size_t)(job->matrix->cols / (AP_BLOCK_COLS * f.blocks_per)) * f.block_bytes;
+    uint32_t tokens = job->acts->tokens;
+    for (uint32_t panel = begin; panel < end; panel += PANELS)
+        for (uint32_t t = 0; t < tokens; t += TOKENS_AT_ONCE)
+            pass(f, job, panel, end - panel < PANELS ? end - panel : PANELS, panel_bytes, t,
+                 tokens - t < TOKENS_AT_ONCE ? tokens - t : TOKENS_AT_ONCE);
+}
+
+static void product_q4_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_0, job, begin, end); }
+static void product_q4_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_1, job, begin, end); }
+static void product_q5_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_0, job, begin, end); }
+static void product_q5_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_1, job, begin, end); }
+static void product_q8_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q8_0, job, begin, end); }
+static void product_q4_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_k, job, begin, end); }
+static void product_q5_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_k, job, begin, end); }
+static void product_q6_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q6_k, job, begin, end); }
+
+INLINE int32_t sum_of(__m128i v)
+{
+    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1)));
+}
+
+/* Sixteen codes in one register: their sum. */
+INLINE int32_t sum_of_codes(__m128i codes)
+{
+    __m128i pairs = _mm_maddubs_epi16(_mm_set1_epi8(1), codes); /* 1 unsigned, codes signed */
+    return sum_of(_mm_madd_epi16(pairs, _mm_set1_epi16(1)));
+}
+
+/* Magnitudes are compared as integers, which order floats as their values do and put
+ * infinities and NaN on top. */
+INLINE void quantize_block(const float *x, ap_act_slab *slab, uint32_t part)
+{
+    const __m256i magnitude = _mm256_set1_epi32(INT32_MAX);
+    __m256 v[4];
+    UNROLL for (int i = 0; i < 4; i++)
+        v[i] = _mm256_loadu_ps(x + 8 * i);
+    __m256i top = _mm256_and_si256(_mm256_castps_si256(v[0]), magnitude);
+    UNROLL for (int i = 1; i < 4; i++)
+        top = _mm256_max_epi32(top, _mm256_and_si256(_mm256_castps_si256(v[i]), magnitude));
+    __m128i most = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+    most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4e));
+    most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0xb1));
+    uint32_t bits = (uint32_t)_mm_cvtsi128_si32(most);
+    float amax = ap_float_of_bits(bits), d = 0;
+    __m128i low = _mm_setzero_si128(), high = low;
+    if (bits >= 0x7f800000u) {
+        d = ap_float_of_bits(0x7fc00000u);
+    } else if (amax >= 0x1p-100f) {
+        const __m256 id = _mm256_set1_ps(127.0f / amax);
+        d = amax / 127.0f;
+        __m256i q[4];
+        UNROLL for (int i = 0; i < 4; i++)
+            q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], id));
+        /* Packing works within halves; the last permutation puts the eights in order.  The
+         * clamp to +-127 is in the arithmetic: |x id| rounds to 127 at most. */
+        __m256i pairs = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+        pairs = _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        low = _mm256_castsi256_si128(pairs);
+        high = _mm256_extracti128_si256(pairs, 1);
+    }
+    _mm_storeu_si128((__m128i *)(slab->code + 32 * part), low);
+    _mm_storeu_si128((__m128i *)(slab->code + 32 * part + 16), high);
+    int32_t sum0 = sum_of_codes(low), sum1 = sum_of_codes(high);
+    slab->d[part] = d;
+    slab->sum[part] = sum0 + sum1;
+    slab->sum_f[part] = (float)(sum0 + sum1);
+    slab->half_sum[2 * part] = (int16_t)sum0;
+    slab->half_sum[2 * part + 1] = (int16_t)sum1;
+}
+
+static void quantize(const float *x, uint32_t cols, ap_act_slab *slabs, size_t slab_stride)
+{
+    for (uint32_t col = 0; col < cols; col += AP_SUPER_COLS) {
+        ap_act_slab *slab = slabs + col / AP_SUPER_COLS * slab_stride;
+        for (uint32_t part = 0; part < 8; part++) {
+            uint32_t at = col + 32 * part, count = at >= cols ? 0 : cols - at;
+            float rest[32] = {0};
+            if (count < 32 && count > 0)
+                memcpy(rest, x + at, count * sizeof *x);
+            quantize_block(count >= 32 ? x + at : rest, slab, part);
+        }
+    }
+}
+
+void ap_matmul_install_avx2(ap_kernels *kernels)
+{
+    ap_matmul_ops *ops = &kernels->matmul;
+    ops->quantize = quantize;
+    ops->product[AP_TYPE_Q4_0] = product_q4_0;
+    ops->product[AP_TYPE_Q4_1] = product_q4_1;
+    ops->product[AP_TYPE_Q5_0] = product_q5_0;
+    ops->product[AP_TYPE_Q5_1] = product_q5_1;
+    ops->product[AP_TYPE_Q8_0] = product_q8_0;
+    ops->product[AP_TYPE_Q4_K] = product_q4_k;
+    ops->product[AP_TYPE_Q5_K] = product_q5_k;
+    ops->product[AP_TYPE_Q6_K] = product_q6_k;
+}
