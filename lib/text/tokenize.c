@@ -1,0 +1,358 @@
+/* tokenize.c - the way from text to ids.
+ *
+ * Joined text -> between control tokens -> between user-defined tokens -> words (BPE) -> symbols -> merges -> ids.
+ * The rules at seams are in tokenizer.h.
+ *
+ * Most words of a text occur again, so BPE remembers, for the length of one call, where a word stood in the text and
+ * where its ids stand in the output: a hit copies a few numbers and nothing is ever allocated or freed for it.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "base/alloc.h"
+#include "text/vocab.h"
+
+enum {
+    SEEN_WORD_BYTES_MAX = 64,
+    SEEN_TEXT_BYTES_MIN = 512, /* shorter text does not pay for a table */
+    SEEN_SLOTS_MAX = 1 << 16   /* 1.5 MiB */
+};
+
+typedef struct seen_word {
+    uint32_t hash;
+    uint32_t ids;   /* where in the output of this call */
+    const char *at; /* NULL: empty */
+    uint16_t bytes;
+    uint16_t id_count;
+} seen_word;
+
+typedef struct work {
+    const ap_tokenizer *t;
+    ap_ids *out;
+    size_t first; /* the output of this call starts here */
+    ap_str text;
+    ap_merger merger;
+    ap_buf spelled; /* SPM: the text as the vocabulary spells it */
+    seen_word *seen;
+    uint32_t seen_mask;
+    ap_error *err;
+} work;
+
+/* ---- Ids ------------------------------------------------------------------ */
+
+ap_status ap_ids_reserve(ap_ids *ids, size_t more, ap_error *err)
+{
+    if (more <= ids->room - ids->count)
+        return AP_OK;
+    size_t need, room;
+    if (!ap_add_size(ids->count, more, &need) || need > SIZE_MAX / 2 / sizeof *ids->ids)
+        return ap_fail_nomem(err, SIZE_MAX);
+    room = ids->room + ids->room / 2;
+    room = room < 64 ? 64 : room;
+    room = room < need ? need : room;
+    int32_t *grown = ap_realloc_array(ids->ids, room, sizeof *grown);
+    if (!grown)
+        return ap_fail_nomem(err, room * sizeof *grown);
+    ids->ids = grown;
+    ids->room = room;
+    return AP_OK;
+}
+
+void ap_ids_deinit(ap_ids *ids)
+{
+    ap_free(ids->ids);
+    *ids = (ap_ids){0};
+}
+
+static ap_status add_id(work *w, int32_t id)
+{
+    AP_TRY(ap_ids_reserve(w->out, 1, w->err));
+    w->out->ids[w->out->count++] = id;
+    return AP_OK;
+}
+
+static ap_status add_unknown(work *w, uint8_t byte)
+{
+    int32_t unk = w->t->unk;
+    if (unk < 0 || w->t->kinds[unk] != AP_TOKEN_UNKNOWN)
+        return ap_fail(w->err, AP_E_ARG, "the vocabulary has no token for byte 0x%02x and none for unknown text", byte);
+    return add_id(w, unk);
+}
+
+/* ---- Byte-level BPE ------------------------------------------------------- */
+
+static ap_status merge_word(work *w, ap_str word)
+{
+    const ap_tokenizer *t = w->t;
+    uint32_t id;
+    if (t->words.count && ap_map_get(&t->words, word, &id))
+        return add_id(w, (int32_t)id);
+    size_t bytes;
+    uint32_t *symbols = ap_merger_begin(&w->merger, (uint32_t)word.len, &bytes);
+    if (!symbols)
+        return ap_fail_nomem(w->err, bytes);
+    AP_TRY(ap_ids_reserve(w->out, word.len, w->err));
+    for (size_t i = 0; i < word.len;) {
+        /* A byte without a token cuts the word: nothing can merge across it. */
+        uint32_t count = 0;
+        for (; i < word.len && t->bytes[(uint8_t)word.ptr[i]] != AP_SYMBOL_NONE; i++)
+            symbols[count++] = t->bytes[(uint8_t)word.ptr[i]];
+        count = ap_merger_run(&w->merger, &t->pairs, count);
+        for (uint32_t k = 0; k < count; k++)
+            w->out->ids[w->out->count++] = (int32_t)symbols[k];
+        if (i < word.len)
+            AP_TRY(add_unknown(w, (uint8_t)word.ptr[i++]));
+    }
+    return AP_OK;
+}
+
+static uint32_t hash_word(ap_str word)
+{
+    uint64_t h = word.len * 0x9e3779b97f4a7c15u, x;
+    const char *p = word.ptr;
+    size_t n = word.len;
+    for (; n >= 8; p += 8, n -= 8) {
+        memcpy(&x, p, 8);
+        h = (h ^ x) * 0xff51afd7ed558ccdu;
+        h ^= h >> 32;
+    }
+    x = 0;
+    memcpy(&x, p, n);
+    h = (h ^ x) * 0xc4ceb9fe1a85ec53u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static ap_status add_word(work *w, ap_str word)
+{
+    if (!w->seen || word.len > SEEN_WORD_BYTES_MAX)
+        return merge_word(w, word);
+    uint32_t hash = hash_word(word);
+    seen_word *slot = &w->seen[hash & w->seen_mask];
+    if (slot->hash == hash && slot->bytes == word.len && slot->at && memcmp(slot->at, word.ptr, word.len) == 0) {
+        AP_TRY(ap_ids_reserve(w->out, slot->id_count, w->err));
+        const int32_t *from = w->out->ids + w->first + slot->ids;
+        for (unsigned i = 0; i < slot->id_count; i++)
+            w->out->ids[w->out->count++] = from[i];
+        return AP_OK;
+    }
+    size_t before = w->out->count;
+    AP_TRY(merge_word(w, word));
+    *slot = (seen_word){.hash = hash, .at = word.ptr, .ids = (uint32_t)(before - w->first),
+                        .bytes = (uint16_t)word.len, .id_count = (uint16_t)(w->out->count - before)};
+    return AP_OK;
+}
+
+static ap_status add_words(work *w, ap_str text)
+{
+    ap_splitter splitter;
+    ap_str word;
+    ap_splitter_begin(&splitter, w->t->classes, w->t->split, text);
+    while (ap_splitter_next(&splitter, &word))
+        AP_TRY(add_word(w, word));
+    return AP_OK;
+}
+
+/* ---- SentencePiece -------------------------------------------------------- */
+
+/* Every byte its token, or the whole character one unknown. */
+static ap_status add_bytes(work *w, ap_str character)
+{
+    for (size_t i = 0; i < character.len; i++)
+        if (w->t->bytes[(uint8_t)character.ptr[i]] == AP_SYMBOL_NONE)
+            return add_unknown(w, (uint8_t)character.ptr[i]);
+    for (size_t i = 0; i < character.len; i++)
+        AP_TRY(add_id(w, (int32_t)w->t->bytes[(uint8_t)character.ptr[i]]));
+    return AP_OK;
+}
+
+/* Symbols above the tokens that are still there after merging are characters of which the text is needed; as is the
+ * text of characters no token has.  Both get numbers from `first_char` on, the place in the spelled text. */
+static ap_status add_spm(work *w, ap_str text)
+{
+    const ap_tokenizer *t = w->t;
+    ap_buf *s = &w->spelled;
+    ap_buf_clear(s);
+    if (t->adds_space)
+        AP_TRY(ap_buf_add(s, AP_SPM_SPACE, AP_SPM_SPACE_BYTES, w->err));
+    for (size_t i = 0; i < text.len;) {
+        const char *space = memchr(text.ptr + i, ' ', text.len - i);
+        size_t n = space ? (size_t)(space - text.ptr) - i : text.len - i;
+        AP_TRY(ap_buf_add(s, text.ptr + i, n, w->err));
+        if (space)
+            AP_TRY(ap_buf_add(s, AP_SPM_SPACE, AP_SPM_SPACE_BYTES, w->err));
+        i += n + (space != NULL);
+    }
+    size_t bytes, n;
+    /* One more array of the same length beside the merger's: where each symbol starts is found again from the
+     * lengths of pieces, so none is needed. */
+    uint32_t *symbols = ap_merger_begin(&w->merger, (uint32_t)s->len, &bytes);
+    if (!symbols)
+        return ap_fail_nomem(w->err, bytes);
+    for (size_t i = 0; i < s->len;) {
+        uint32_t count = 0, symbol;
+        size_t start = i;
+        for (; i < s->len; i += n) {
+            bool is_valid = ap_utf8_next(s->ptr + i, s->len - i, &n) >= 0;
+            if (!is_valid || !ap_map_get(&t->chars, (ap_str){s->ptr + i, n}, &symbol))
+                break;
+            symbols[count++] = symbol;
+        }
+        count = ap_merger_run(&w->merger, &t->pairs, count);
+        size_t at = start;
+        for (uint32_t k = 0; k < count; k++) {
+            size_t length;
+            if (symbols[k] < t->count) {
+                /* The spelling is longer than the piece by two bytes for each space in it. */
+                ap_str piece = t->pieces[symbols[k]];
+                length = piece.len;
+                for (size_t j = 0; j < piece.len; j++)
+                    length += piece.ptr[j] == ' ' ? AP_SPM_SPACE_BYTES - 1 : 0;
+                AP_TRY(add_id(w, (int32_t)symbols[k]));
+            } else {
+                (void)ap_utf8_next(s->ptr + at, s->len - at, &length);
+                AP_TRY(add_bytes(w, (ap_str){s->ptr + at, length}));
+            }
+            at += length;
+        }
+        if (i < s->len) {
+            AP_TRY(add_bytes(w, (ap_str){s->ptr + i, n}));
+            i += n;
+        }
+    }
+    return AP_OK;
+}
+
+/* ---- Special tokens ------------------------------------------------------- */
+
+static ap_status add_plain(work *w, ap_str text)
+{
+    if (text.len == 0)
+        return AP_OK;
+    return w->t->kind == AP_VOCAB_BPE ? add_words(w, text) : add_spm(w, text);
+}
+
+/* Text between control tokens. */
+static ap_status add_defined(work *w, const char *p, const char *end)
+{
+    const ap_special *defined = &w->t->defined;
+    const char *start = p;
+    while (defined->count && p < end) {
+        size_t length;
+        int32_t id = ap_special_match(defined, p, end, &length);
+        if (id < 0) {
+            p++;
+            continue;
+        }
+        AP_TRY(add_plain(w, (ap_str){start, (size_t)(p - start)}));
+        AP_TRY(add_id(w, id));
+        p += length;
+        start = p;
+    }
+    return add_plain(w, (ap_str){start, (size_t)(end - start)});
+}
+
+static ap_status add_parts(work *w, const ap_text_part *parts, size_t part_count)
+{
+    const ap_special *control = &w->t->control;
+    const char *start = w->text.ptr, *p = start;
+    for (size_t i = 0; i < part_count;) {
+        bool allow = parts[i].allow_special;
+        const char *run_end = p;
+        for (; i < part_count && parts[i].allow_special == allow; i++)
+            run_end += parts[i].text.len;
+        while (allow && control->count && p < run_end) {
+            size_t length;
+            int32_t id = ap_special_match(control, p, run_end, &length);
+            if (id < 0) {
+                p++;
+                continue;
+            }
+            AP_TRY(add_defined(w, start, p));
+            AP_TRY(add_id(w, id));
+            p += length;
+            start = p;
+        }
+        p = run_end;
+    }
+    return add_defined(w, start, p);
+}
+
+/* ---- The call ------------------------------------------------------------- */
+
+static ap_status prepare(work *w, size_t length)
+{
+    if (w->t->kind != AP_VOCAB_BPE || length < SEEN_TEXT_BYTES_MIN)
+        return AP_OK;
+    uint32_t slots = 64;
+    while (slots < SEEN_SLOTS_MAX && slots < length / 8)
+        slots *= 2;
+    w->seen = ap_alloc_zero(slots, sizeof *w->seen);
+    if (!w->seen)
+        return ap_fail_nomem(w->err, slots * sizeof *w->seen);
+    w->seen_mask = slots - 1;
+    return AP_OK;
+}
+
+ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, size_t part_count, unsigned flags,
+                      ap_ids *out, ap_error *err)
+{
+    work w = {.t = tokenizer, .out = out, .first = out->count, .err = err};
+    size_t total = 0;
+    for (size_t i = 0; i < part_count; i++)
+        if (!ap_add_size(total, parts[i].text.len, &total) || total > AP_TOKENIZE_BYTES_MAX)
+            return ap_fail(err, AP_E_LIMIT, "text of more than %d bytes cannot be tokenised", AP_TOKENIZE_BYTES_MAX);
+    ap_buf joined = {0};
+    ap_status status = AP_OK;
+    if (part_count == 1) {
+        w.text = parts[0].text;
+    } else {
+        status = ap_buf_reserve(&joined, total, err);
+        for (size_t i = 0; i < part_count && status == AP_OK; i++)
+            status = ap_buf_add_str(&joined, parts[i].text, err);
+        w.text = ap_buf_str(&joined);
+    }
+    if (status == AP_OK)
+        status = prepare(&w, total);
+    if (status == AP_OK && (flags & AP_TOKENIZE_BOS) && ap_tokenizer_adds_bos(tokenizer))
+        status = add_id(&w, tokenizer->bos);
+    if (status == AP_OK && total)
+        status = add_parts(&w, parts, part_count);
+    if (status != AP_OK)
+        out->count = w.first;
+    ap_free(w.seen);
+    ap_merger_deinit(&w.merger);
+    ap_buf_deinit(&w.spelled);
+    ap_buf_deinit(&joined);
+    return status;
+}
+
+ap_status ap_detokenize(const ap_tokenizer *tokenizer, const int32_t *ids, size_t count, unsigned flags, ap_buf *out,
+                        ap_error *err)
+{
+    size_t before = out->len;
+    bool is_start = tokenizer->adds_space;
+    for (size_t i = 0; i < count; i++) {
+        ap_status status;
+        if (ids[i] < 0 || (uint32_t)ids[i] >= tokenizer->count) {
+            status = ap_fail(err, AP_E_ARG, "token id %d is not in the vocabulary of %u tokens", ids[i],
+                             tokenizer->count);
+        } else {
+            ap_str piece = tokenizer->pieces[ids[i]];
+            if (ap_tokenizer_is_control(tokenizer, ids[i]) && !(flags & AP_DETOKENIZE_SPECIAL))
+                continue;
+            if (is_start && piece.len) {
+                bool has_space = piece.ptr[0] == ' ' && !ap_tokenizer_is_control(tokenizer, ids[i]);
+                piece.ptr += has_space;
+                piece.len -= has_space;
+                is_start = false;
+            }
+            status = ap_buf_add_str(out, piece, err);
+        }
+        if (status != AP_OK) {
+            if (out->ptr)
+                out->ptr[before] = 0;
+            out->len = before;
+            return status;
+        }
+    }
+    return AP_OK;
+}
