@@ -11,8 +11,8 @@ typedef struct level {
 static const level levels[AP_ISA_COUNT] = {
     [AP_ISA_PLAIN] = {true, AP_ISA_PLAIN, {ap_matmul_install_plain}},
 #if AP_HAVE_X86
-    [AP_ISA_AVX2] = {true, AP_ISA_PLAIN, {ap_matmul_install_avx2}},
-    [AP_ISA_AVX512] = {true, AP_ISA_AVX2, {ap_matmul_install_avx512}},
+    [AP_ISA_AVX2] = {true, AP_ISA_PLAIN, {ap_matmul_install_avx2, ap_float_install_avx2}},
+    [AP_ISA_AVX512] = {true, AP_ISA_AVX2, {ap_matmul_install_avx512, ap_float_install_avx512}},
     [AP_ISA_AVX512VNNI] = {true, AP_ISA_AVX512, {ap_matmul_install_avx512vnni}},
 #endif
 };

@@ -16,6 +16,7 @@ typedef void ap_kernels_install_fn(ap_kernels *kernels);
 ap_kernels_install_fn ap_matmul_install_plain;
 
 #if AP_HAVE_X86
+ap_kernels_install_fn ap_float_install_avx2, ap_float_install_avx512;
 ap_kernels_install_fn ap_matmul_install_avx2, ap_matmul_install_avx512, ap_matmul_install_avx512vnni;
 bool ap_x86_has(ap_isa isa);
 #endif
