@@ -164,8 +164,8 @@ static ap_status add_bytes(work *w, ap_str character)
     return AP_OK;
 }
 
-/* Symbols above the tokens that are still there after merging are characters of which the text is needed; as is the
- * text of characters no token has.  Both get numbers from `first_char` on, the place in the spelled text. */
+/* A character that occurs in no token cuts the text: nothing can merge across it.  A symbol that is no token and is
+ * still there after merging is one character; its place in the text follows from the lengths of the tokens before. */
 static ap_status add_spm(work *w, ap_str text)
 {
     const ap_tokenizer *t = w->t;
@@ -182,8 +182,6 @@ static ap_status add_spm(work *w, ap_str text)
         i += n + (space != NULL);
     }
     size_t bytes, n;
-    /* One more array of the same length beside the merger's: where each symbol starts is found again from the
-     * lengths of pieces, so none is needed. */
     uint32_t *symbols = ap_merger_begin(&w->merger, (uint32_t)s->len, &bytes);
     if (!symbols)
         return ap_fail_nomem(w->err, bytes);

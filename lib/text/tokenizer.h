@@ -129,7 +129,7 @@ bool ap_tokenizer_adds_space(const ap_tokenizer *tokenizer);
 
 /* Tokens after which an answer is over: eos, eot, eom and the well-known ends of a turn the vocabulary has,
  * ascending, without repetition. */
-const int32_t *ap_tokenizer_stops(const ap_tokenizer *tokenizer, size_t *count);
-bool ap_tokenizer_is_stop(const ap_tokenizer *tokenizer, int32_t id);
+const int32_t *ap_tokenizer_ends(const ap_tokenizer *tokenizer, size_t *count);
+bool ap_tokenizer_is_end(const ap_tokenizer *tokenizer, int32_t id);
 
 #endif

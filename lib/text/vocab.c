@@ -178,6 +178,8 @@ static ap_status read_tokens(ap_tokenizer *t, const ap_vocab_source *source, con
             piece = (ap_str){spaced, n};
         }
         t->pieces[id] = piece;
+        if (piece.len > t->piece_bytes_max)
+            t->piece_bytes_max = piece.len;
         if (!is_normal)
             continue;
         uint32_t old;
@@ -337,16 +339,16 @@ static int by_id(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static ap_status find_stops(ap_tokenizer *t, ap_error *err)
+static ap_status find_ends(ap_tokenizer *t, ap_error *err)
 {
     static const char *const known[] = {
         "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>",
         "<|end_of_text|>", "</s>", "<EOT>", "<|EOT|>", "[EOS]", "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
         "<|end|>" /* last: see below */};
     enum { KNOWN = sizeof known / sizeof known[0] };
-    t->stops = ap_arena_zero(&t->arena, KNOWN + 3, sizeof *t->stops);
-    if (!t->stops)
-        return ap_fail_nomem(err, (KNOWN + 3) * sizeof *t->stops);
+    t->ends = ap_arena_zero(&t->arena, KNOWN + 3, sizeof *t->ends);
+    if (!t->ends)
+        return ap_fail_nomem(err, (KNOWN + 3) * sizeof *t->ends);
     /* Where <|return|> ends a turn, <|end|> only ends one message of it. */
     bool has_return = ap_tokenizer_special(t, AP_STR("<|return|>")) >= 0;
     int32_t found[KNOWN + 3] = {t->eos, t->eot, t->eom};
@@ -355,7 +357,7 @@ static ap_status find_stops(ap_tokenizer *t, ap_error *err)
     qsort(found, KNOWN + 3, sizeof found[0], by_id);
     for (unsigned i = 0; i < KNOWN + 3; i++)
         if (found[i] >= 0 && (i == 0 || found[i] != found[i - 1]))
-            t->stops[t->stop_count++] = found[i];
+            t->ends[t->end_count++] = found[i];
     return AP_OK;
 }
 
@@ -407,7 +409,7 @@ static ap_status fill(ap_tokenizer *t, const ap_vocab_source *source, ap_map *no
     t->adds_space = source->add_space_prefix < 0 ? is_spm : source->add_space_prefix > 0;
     if (t->adds_bos && source->add_bos > 0 && t->bos < 0)
         return ap_fail(err, AP_E_FORMAT, "a begin token is asked for but not named");
-    AP_TRY(find_stops(t, err));
+    AP_TRY(find_ends(t, err));
     if (t->split && t->split->ignores_merges) {
         t->words = *normal;
         *normal = (ap_map){0};
@@ -481,16 +483,16 @@ bool ap_tokenizer_adds_bos(const ap_tokenizer *t) { return t->adds_bos && t->bos
 bool ap_tokenizer_adds_eos(const ap_tokenizer *t) { return t->adds_eos && t->eos >= 0; }
 bool ap_tokenizer_adds_space(const ap_tokenizer *t) { return t->adds_space; }
 
-const int32_t *ap_tokenizer_stops(const ap_tokenizer *t, size_t *count)
+const int32_t *ap_tokenizer_ends(const ap_tokenizer *t, size_t *count)
 {
-    *count = t->stop_count;
-    return t->stops;
+    *count = t->end_count;
+    return t->ends;
 }
 
-bool ap_tokenizer_is_stop(const ap_tokenizer *t, int32_t id)
+bool ap_tokenizer_is_end(const ap_tokenizer *t, int32_t id)
 {
-    for (size_t i = 0; i < t->stop_count; i++)
-        if (t->stops[i] == id)
+    for (size_t i = 0; i < t->end_count; i++)
+        if (t->ends[i] == id)
             return true;
     return false;
 }

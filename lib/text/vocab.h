@@ -20,13 +20,14 @@
 struct ap_tokenizer {
     ap_vocab_kind kind;
     uint32_t count;
-    ap_arena arena;    /* pieces, kinds, stops, keys of maps */
+    size_t piece_bytes_max;
+    ap_arena arena;    /* pieces, kinds, ends, keys of maps */
     ap_str *pieces;    /* raw bytes */
     uint8_t *kinds;
     int32_t bos, eos, eot, eom, unk, pad;
     bool adds_bos, adds_eos, adds_space;
-    int32_t *stops;
-    size_t stop_count;
+    int32_t *ends;
+    size_t end_count;
 
     ap_special control; /* CONTROL and UNKNOWN */
     ap_special defined; /* USER_DEFINED */
