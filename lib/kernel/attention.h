@@ -1,0 +1,70 @@
+/* attention.h - keys and values in pages, and attention over them.
+ *
+ * A page holds AP_PAGE_TOKENS consecutive positions of one sequence for all
+ * layers; for each layer first all keys, then all values:
+ *
+ *     K[kv head][group of 16 keys][dimension][16 keys]      lanes are keys
+ *     V[kv head][key][dimension]                            lanes are dimensions
+ *
+ * as f16 (rounded to nearest even) or f32.  Writing the first key of a group clears
+ * the group, so no lane is ever read that was not written.
+ *
+ * The law (section 5): scores are chains over the dimensions, values are chains over
+ * the keys, both ascending; the walk is cut at multiples of AP_SEGMENT_TOKENS absolute
+ * positions; in a segment the largest score is taken first, then exp, sum (key i in partial sum i
+ * mod 16) and values; segments are merged in ascending order.
+ *
+ * Pages belong to the caller.  Different tokens may be written, and different queries
+ * attended, by different threads; a query reads what was written before.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_KERNEL_ATTENTION_H
+#define AP_KERNEL_ATTENTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "aperto.h"
+
+enum {
+    AP_PAGE_TOKENS = 32, /* a short chat wastes little, the table stays small */
+    AP_KEY_GROUP = 16,
+    AP_SEGMENT_TOKENS = 1024,
+    AP_HEAD_WIDTH_MAX = 256
+};
+
+typedef struct ap_kv_layout {
+    ap_kv_type type;
+    uint32_t layer_count, kv_head_count, head_width; /* head_width is even */
+    size_t head_bytes;  /* keys (or values) of one KV head in one page */
+    size_t layer_bytes; /* keys and values of one layer */
+    size_t page_bytes;
+} ap_kv_layout;
+
+ap_kv_layout ap_kv_layout_of(ap_kv_type type, uint32_t layer_count, uint32_t kv_head_count, uint32_t head_width);
+
+/* Stores one token's keys and values ([kv head][dimension]) at its place in its page. */
+void ap_kv_write(const ap_kv_layout *layout, void *page, uint32_t layer, uint32_t position, const float *k,
+                 const float *v);
+
+/* Consecutive positions of one sequence, one KV head and all query heads that share it. */
+typedef struct ap_attend_job {
+    const ap_kv_layout *layout;
+    void *const *pages; /* page i holds positions i * AP_PAGE_TOKENS … */
+    uint32_t layer, kv_head;
+    uint32_t position, count; /* queries at position … position + count - 1; each sees its own key and all before */
+    uint32_t group;           /* query heads of this KV head */
+    float scale;              /* of the scores */
+    const float *q;           /* query t, head g at q + t * stride + g * head_width */
+    float *out;               /* likewise; not q */
+    size_t stride;
+} ap_attend_job;
+
+typedef void ap_attend_fn(const ap_attend_job *job);
+
+typedef struct ap_attention_ops {
+    ap_attend_fn *attend[2]; /* by ap_kv_type */
+} ap_attention_ops;
+
+#endif

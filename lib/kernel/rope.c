@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
+#include "kernel/math.h"
+#include "kernel/vec.h"
+
+void ap_rope_frequencies(float *frequencies, uint32_t width, float base, float divisor, const float *divisors)
+{
+    for (uint32_t j = 0; j < width / 2; j++) {
+        frequencies[j] = ap_powf(base, -(float)(2 * j) / (float)width) / divisor;
+        if (divisors)
+            frequencies[j] /= divisors[j];
+    }
+}
+
+void ap_rope_row(float *row, const float *frequencies, uint32_t width, uint32_t position)
+{
+    for (uint32_t j = 0; j < width / 2; j++)
+        ap_sincosf((float)position * frequencies[j], &row[width / 2 + j], &row[j]);
+}
+
+void ap_rope_apply(float *x, const float *row, uint32_t width, bool halves)
+{
+    const float *cosine = row, *sine = row + width / 2;
+    uint32_t step = halves ? 1 : 2, apart = halves ? width / 2 : 1;
+    for (uint32_t j = 0; j < width / 2; j++) {
+        float a = x[j * step], b = x[j * step + apart];
+        x[j * step] = fmaf(a, cosine[j], -(b * sine[j]));
+        x[j * step + apart] = fmaf(b, cosine[j], a * sine[j]);
+    }
+}
