@@ -5,14 +5,17 @@
 typedef struct level {
     bool is_built;
     ap_isa parent; /* itself for plain */
-    ap_kernels_install_fn *install[4];
+    ap_kernels_install_fn *install[8];
 } level;
 
 static const level levels[AP_ISA_COUNT] = {
-    [AP_ISA_PLAIN] = {true, AP_ISA_PLAIN, {ap_matmul_install_plain}},
+    [AP_ISA_PLAIN] = {true, AP_ISA_PLAIN, {ap_matmul_install_plain, ap_vec_install_plain, ap_attention_install_f16_plain,
+                                               ap_attention_install_f32_plain}},
 #if AP_HAVE_X86
-    [AP_ISA_AVX2] = {true, AP_ISA_PLAIN, {ap_matmul_install_avx2, ap_float_install_avx2}},
-    [AP_ISA_AVX512] = {true, AP_ISA_AVX2, {ap_matmul_install_avx512, ap_float_install_avx512}},
+    [AP_ISA_AVX2] = {true, AP_ISA_PLAIN, {ap_matmul_install_avx2, ap_float_install_avx2, ap_vec_install_avx2,
+                                             ap_attention_install_f16_avx2, ap_attention_install_f32_avx2}},
+    [AP_ISA_AVX512] = {true, AP_ISA_AVX2, {ap_matmul_install_avx512, ap_float_install_avx512, ap_vec_install_avx512,
+                                                ap_attention_install_f16_avx512, ap_attention_install_f32_avx512}},
     [AP_ISA_AVX512VNNI] = {true, AP_ISA_AVX512, {ap_matmul_install_avx512vnni}},
 #endif
 };

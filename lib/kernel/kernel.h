@@ -19,7 +19,10 @@
 #define AP_KERNEL_KERNEL_H
 
 #include "base/error.h"
+#include "kernel/attention.h"
+#include "kernel/math.h"
 #include "kernel/matmul.h"
+#include "kernel/vec.h"
 
 /* X(NAME, text); --isa takes the text. */
 #define AP_ISA_LIST(X)           \
@@ -42,6 +45,8 @@ typedef enum ap_isa {
 typedef struct ap_kernels {
     ap_isa isa;
     ap_matmul_ops matmul;
+    ap_vec_ops vec;
+    ap_attention_ops attention;
 } ap_kernels;
 
 const char *ap_isa_name(ap_isa isa);

@@ -7,15 +7,14 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <math.h>
+
 #include "base/alloc.h"
-#include "kernel/vec.h"
 #include "model/model.h"
 
-enum {
-    /* Query tokens of one sequence that share each loaded group of keys. */
-    ATTENTION_TILE = 16,
-    PRODUCTS_MAX = 3
-};
+/* Query tokens of one sequence in one work item of attention: enough to share loaded
+ * keys, few enough that threads end together. */
+enum { ATTENTION_TILE = 16 };
 
 /* Where a token of the batch belongs. */
 typedef struct token_place {
@@ -35,6 +34,8 @@ struct ap_forward {
     const ap_kernels *kernels;
     ap_pool *pool;
     ap_kv_layout kv;
+    float score_scale; /* 1 / sqrt(head_width) */
+    bool reads_codes;  /* some product reads 8-bit activations */
     uint32_t tokens_max;
     size_t memory_bytes;
     unsigned char *memory; /* all arrays below */
@@ -107,6 +108,56 @@ static void carve_all(ap_forward *f, carver *c)
     f->tiles = carve(c, t, sizeof *f->tiles);
 }
 
+size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type)
+{
+    const ap_hparams *s = &model->sizes;
+    return ap_kv_layout_of(kv_type, s->layer_count, s->kv_head_count, s->head_width).page_bytes;
+}
+
+static bool any_reads_codes(const ap_model *m)
+{
+    bool any = ap_matmul_needs_codes(m->output.type);
+    for (uint32_t i = 0; i < m->sizes.layer_count; i++) {
+        const ap_layer *l = &m->layers[i];
+        const ap_matrix *const all[] = {&l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down};
+        for (size_t j = 0; j < sizeof all / sizeof all[0]; j++)
+            any = any || ap_matmul_needs_codes(all[j]->type);
+    }
+    return any;
+}
+
+ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_kernels *kernels, ap_pool *pool,
+                            ap_kv_type kv_type, uint32_t tokens_max, ap_error *err)
+{
+    *out = NULL;
+    const ap_hparams *s = &model->sizes;
+    ap_forward *f = ap_alloc_zero(1, sizeof *f);
+    if (!f)
+        return ap_fail_nomem(err, sizeof *f);
+    *f = (ap_forward){
+        .model = model,
+        .kernels = kernels,
+        .pool = pool,
+        .kv = ap_kv_layout_of(kv_type, s->layer_count, s->kv_head_count, s->head_width),
+        .score_scale = 1.0f / sqrtf((float)s->head_width),
+        .reads_codes = any_reads_codes(model),
+        .tokens_max = tokens_max,
+    };
+    carver c = {0};
+    carve_all(f, &c);
+    f->memory_bytes = c.used;
+    f->memory = c.overflow ? NULL : ap_alloc_aligned(c.used);
+    if (!f->memory) {
+        ap_free(f);
+        return ap_fail_nomem(err, c.used);
+    }
+    c = (carver){.memory = f->memory};
+    carve_all(f, &c);
+    ap_rope_frequencies(f->rope_frequencies, s->rope_width, s->rope_base, s->rope_divisor, model->rope_divisors);
+    *out = f;
+    return AP_OK;
+}
+
 size_t ap_forward_memory_bytes(const ap_forward *f) { return f->memory_bytes; }
 
 void ap_forward_destroy(ap_forward **forward)
@@ -162,7 +213,9 @@ static ap_acts acts_of(ap_forward *f, uint32_t width)
 /* Makes the 8-bit form of h[token], `width` floats. */
 static void quantize(ap_forward *f, size_t token, uint32_t width)
 {
-    f->kernels->matmul.quantize(f->h + token * width, width, (ap_act_slab *)(void *)f->acts + token, f->token_count);
+    if (f->reads_codes)
+        f->kernels->matmul.quantize(f->h + token * width, width, (ap_act_slab *)(void *)f->acts + token,
+                                    f->token_count);
 }
 
 static void norm_into_h(ap_forward *f, size_t token, const float *weight)
@@ -179,8 +232,7 @@ static void step_embed(void *context, size_t begin, size_t end, unsigned thread)
     for (size_t t = begin; t < end; t++) {
         const token_place *place = &f->places[t];
         const ap_piece *piece = &f->pieces[place->piece];
-        ap_matrix_row(&f->model->embedding, (uint32_t)piece->tokens[place->position - piece->position],
-                      f->x + t * s->width);
+        ap_model_embed(f->model, (uint32_t)piece->tokens[place->position - piece->position], f->x + t * s->width);
         ap_rope_row(f->rope + t * s->rope_width, f->rope_frequencies, s->rope_width, place->position);
         norm_into_h(f, t, f->model->layers[0].attn_norm);
     }
@@ -192,6 +244,7 @@ static void step_positions(void *context, size_t begin, size_t end, unsigned thr
     const ap_hparams *s = &f->model->sizes;
     const ap_vec_ops *vec = &f->kernels->vec;
     const ap_layer *layer = f->layer;
+    bool is_halves = f->model->arch->rope_pairs == AP_ROPE_HALVES;
     size_t q_width = (size_t)s->head_count * s->head_width, kv_width = (size_t)s->kv_head_count * s->head_width;
     for (size_t t = begin; t < end; t++) {
         float *q = f->q + t * q_width, *k = f->k + t * kv_width, *v = f->v + t * kv_width;
@@ -203,12 +256,12 @@ static void step_positions(void *context, size_t begin, size_t end, unsigned thr
             vec->add(v, layer->v_bias, (uint32_t)kv_width);
         const float *rope = f->rope + t * s->rope_width;
         for (uint32_t h = 0; h < s->head_count; h++)
-            vec->rope(q + (size_t)h * s->head_width, rope, s->rope_width, f->model->arch->rope_pairs == AP_ROPE_HALVES);
+            ap_rope_apply(q + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
         for (uint32_t h = 0; h < s->kv_head_count; h++)
-            vec->rope(k + (size_t)h * s->head_width, rope, s->rope_width, f->model->arch->rope_pairs == AP_ROPE_HALVES);
+            ap_rope_apply(k + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
         const token_place *place = &f->places[t];
-        f->kernels->attention.kv_write(&f->kv, f->pieces[place->piece].pages[place->position / AP_PAGE_TOKENS],
-                                       f->layer_index, place->position, k, v);
+        ap_kv_write(&f->kv, f->pieces[place->piece].pages[place->position / AP_PAGE_TOKENS], f->layer_index,
+                    place->position, k, v);
     }
 }
 
@@ -219,10 +272,22 @@ static void step_attend(void *context, size_t begin, size_t end, unsigned thread
     size_t q_width = (size_t)s->head_count * s->head_width;
     for (size_t i = begin; i < end; i++) {
         const attention_tile *tile = &f->tiles[i / s->kv_head_count];
-        const ap_piece *piece = &f->pieces[tile->piece];
-        (void)piece;
-        (void)q_width;
-        /* attention call: fitted once attention.h is known */
+        uint32_t kv_head = (uint32_t)(i % s->kv_head_count), group = s->head_count / s->kv_head_count;
+        size_t at = tile->first * q_width + (size_t)kv_head * group * s->head_width;
+        ap_attend_job job = {
+            .layout = &f->kv,
+            .pages = f->pieces[tile->piece].pages,
+            .layer = f->layer_index,
+            .kv_head = kv_head,
+            .position = f->places[tile->first].position,
+            .count = tile->count,
+            .group = group,
+            .scale = f->score_scale,
+            .q = f->q + at,
+            .out = f->h + at,
+            .stride = q_width,
+        };
+        f->kernels->attention.attend[f->kv.type](&job);
     }
 }
 

@@ -17,7 +17,6 @@
 #include "base/file.h"
 #include "base/pool.h"
 #include "format/format.h"
-#include "kernel/attention.h"
 #include "kernel/kernel.h"
 #include "model/arch.h"
 #include "quant/quant.h"
@@ -35,7 +34,8 @@ struct ap_model {
     ap_packed *packed;
     const ap_arch *arch;
     ap_hparams sizes;
-    ap_matrix embedding, output; /* the same panels when tied */
+    ap_matrix embedding, output;         /* the same panels when tied */
+    const unsigned char *embedding_rows; /* untied: rows as the source has them, and no panels */
     const float *output_norm;
     const float *rope_divisors; /* rope_width / 2, or NULL */
     ap_layer *layers;
@@ -49,6 +49,9 @@ struct ap_vocab {
     ap_status template_status;  /* why it cannot be used, if it has one that was refused */
     ap_error template_error;
 };
+
+/* The embedding of one token < vocab_count: `width` floats. */
+void ap_model_embed(const ap_model *model, uint32_t token, float *out);
 
 /* Reads and checks the sizes of a model; every refusal names the key, the value and the limit. */
 ap_status ap_hparams_read(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err);

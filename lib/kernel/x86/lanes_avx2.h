@@ -38,6 +38,13 @@ static inline ap_lanes lanes_load_half(const uint16_t *p)
     return (ap_lanes){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),
                       _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 8)))};
 }
+static inline ap_lanes lanes_load_half_some(const uint16_t *p, uint32_t n)
+{
+    uint16_t whole[16] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        whole[i] = p[i];
+    return lanes_load_half(whole);
+}
 static inline ap_lanes lanes_add(ap_lanes x, ap_lanes y)
 {
     return (ap_lanes){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};

@@ -25,6 +25,13 @@ static inline ap_lanes lanes_load_half(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
+static inline ap_lanes lanes_load_half_some(const uint16_t *p, uint32_t n)
+{
+    uint16_t whole[16] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        whole[i] = p[i];
+    return lanes_load_half(whole);
+}
 static inline ap_lanes lanes_add(ap_lanes x, ap_lanes y) { return _mm512_add_ps(x, y); }
 static inline ap_lanes lanes_sub(ap_lanes x, ap_lanes y) { return _mm512_sub_ps(x, y); }
 static inline ap_lanes lanes_mul(ap_lanes x, ap_lanes y) { return _mm512_mul_ps(x, y); }

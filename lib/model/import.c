@@ -1,0 +1,269 @@
+/* import.c - from a GGUF file to a packed file.
+ *
+ * First everything is checked that open.c will rely on: architecture, sizes, every
+ * tensor the family needs, the vocabulary.  Only then is a byte written.  Weights
+ * stream through a buffer of a few hundred rows, so memory does not grow with the model.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "model/model.h"
+#include "model/rules.h"
+
+/* Rows that are packed at a time: a multiple of 16 whose source stays in the cache. */
+enum { BUFFER_BYTES = 4 * 1024 * 1024 };
+
+typedef struct import {
+    const ap_gguf *gguf;
+    const ap_arch *arch;
+    ap_hparams sizes;
+    bool decode_to_f32, is_tied;
+    /* What will be written, and where it comes from. */
+    ap_packed_tensor *tensors;
+    const ap_gguf_tensor **sources;
+    uint32_t count, room;
+    uint64_t parameter_count, source_bytes_total, source_bytes_done;
+    uint64_t type_bytes[64]; /* source bytes per type, to name the most frequent */
+    const ap_import_options *options;
+    ap_import_report *report;
+} import;
+
+/* ---- Checking ---- */
+
+static ap_status read_architecture(import *im, ap_error *err)
+{
+    ap_str name, type;
+    AP_TRY(ap_gguf_get_str(im->gguf, "general.architecture", &name, err));
+    if (ap_gguf_find(im->gguf, AP_STR("general.type"))) {
+        AP_TRY(ap_gguf_get_str(im->gguf, "general.type", &type, err));
+        if (!ap_str_is(type, "model"))
+            return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.type' is '%.*s'; a model is needed",
+                           (int)(type.len < 40 ? type.len : 40), type.ptr);
+    }
+    if (ap_gguf_find(im->gguf, AP_STR("split.count"))) {
+        uint32_t count;
+        AP_TRY(ap_gguf_get_u32(im->gguf, "split.count", &count, err));
+        if (count > 1)
+            return ap_fail(err, AP_E_UNSUPPORTED, "the file is one of %u parts; this release reads models in one file", count);
+    }
+    im->arch = ap_arch_find(name);
+    if (!im->arch)
+        return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.architecture' is '%.*s'; this release has: %s",
+                       (int)(name.len < 40 ? name.len : 40), name.ptr, ap_arch_names());
+    return AP_OK;
+}
+
+static ap_status read_vocab_count(import *im, ap_error *err)
+{
+    const ap_gguf_tensor *embedding = ap_gguf_find_tensor(im->gguf, AP_STR("token_embd.weight"));
+    if (!embedding)
+        return ap_fail(err, AP_E_FORMAT, "tensor 'token_embd.weight' is missing");
+    const ap_gguf_key *tokens = ap_gguf_find(im->gguf, AP_STR("tokenizer.ggml.tokens"));
+    uint64_t rows = embedding->dims[1];
+    if (rows > AP_VOCAB_TOKENS_MAX)
+        return ap_fail(err, AP_E_LIMIT, "tensor 'token_embd.weight' has %" PRIu64 " rows; at most %d are allowed", rows,
+                       AP_VOCAB_TOKENS_MAX);
+    if (!tokens || tokens->count > rows)
+        return ap_fail(err, AP_E_FORMAT, "the vocabulary has %" PRIu64 " tokens, the embedding %" PRIu64 " rows",
+                       tokens ? tokens->count : 0, rows);
+    im->sizes.vocab_count = (uint32_t)rows;
+    return AP_OK;
+}
+
+static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *err)
+{
+    import *im = context;
+    const ap_gguf_tensor *source = ap_gguf_find_tensor(im->gguf, ap_str_from(wanted->name));
+    if (!source) {
+        if (wanted->rule->role == AP_ROLE_OUTPUT)
+            im->is_tied = true;
+        if (wanted->rule->is_optional)
+            return AP_OK;
+        return ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", wanted->name);
+    }
+    AP_TRY(ap_wanted_check(wanted, source->dim_count, source->dims, err));
+    if (!ap_quant_supports(source->type))
+        return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' has the type %s, which this release cannot run", wanted->name,
+                       ap_type_info_of(source->type)->name);
+    bool is_vector = wanted->rule->rows == AP_EXTENT_NONE;
+    if (is_vector && source->type != AP_TYPE_F32 && source->type != AP_TYPE_F16 && source->type != AP_TYPE_BF16)
+        return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' is a vector of type %s; F32, F16 and BF16 are read", wanted->name,
+                       ap_type_info_of(source->type)->name);
+    ap_packed_tensor *t = &im->tensors[im->count];
+    *t = (ap_packed_tensor){.name = source->name, .columns = wanted->columns, .rows = is_vector ? 1 : wanted->rows};
+    /* Vectors are few and read by everybody: always f32. */
+    t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : source->type;
+    t->layout = is_vector ? AP_LAYOUT_ROWS : AP_LAYOUT_PANELS;
+    if (is_vector)
+        t->bytes = t->columns * sizeof(float);
+    else
+        AP_TRY(ap_pack_bytes(t->type, (uint32_t)t->rows, (uint32_t)t->columns, &t->bytes, err));
+    im->sources[im->count++] = source;
+    im->parameter_count += t->columns * t->rows;
+    im->source_bytes_total += source->bytes;
+    if (!is_vector)
+        im->type_bytes[source->type % 64] += source->bytes;
+    return AP_OK;
+}
+
+/* An embedding that is not also the output is only ever read by row, so it stays in rows. */
+static void keep_embedding_in_rows(import *im)
+{
+    for (uint32_t i = 0; i < im->count && !im->is_tied; i++) {
+        ap_packed_tensor *t = &im->tensors[i];
+        if (ap_str_is(t->name, "token_embd.weight")) {
+            t->layout = AP_LAYOUT_ROWS;
+            t->bytes = ap_row_bytes(t->type, (uint32_t)t->columns) * t->rows;
+        }
+    }
+}
+
+static ap_status plan(import *im, ap_arena *arena, ap_error *err)
+{
+    AP_TRY(read_architecture(im, err));
+    AP_TRY(ap_hparams_read(&im->sizes, im->arch, im->gguf, err));
+    AP_TRY(read_vocab_count(im, err));
+    im->room = ap_gguf_tensor_count(im->gguf);
+    im->tensors = ap_arena_zero(arena, im->room, sizeof *im->tensors);
+    im->sources = ap_arena_zero(arena, im->room, sizeof *im->sources);
+    if (!im->tensors || !im->sources)
+        return ap_fail_nomem(err, im->room * sizeof *im->tensors);
+    AP_TRY(ap_rules_walk(im->arch, &im->sizes, add_tensor, im, err));
+    keep_embedding_in_rows(im);
+    return AP_OK;
+}
+
+static void copy_key(const ap_gguf *gguf, const char *key, char *out, size_t room)
+{
+    ap_str text = {0};
+    if (ap_gguf_get_str(gguf, key, &text, NULL) != AP_OK)
+        text = (ap_str){"", 0};
+    (void)snprintf(out, room, "%.*s", (int)(text.len < room ? text.len : room - 1), text.ptr);
+}
+
+/* Checks the vocabulary as well: what cannot be opened later is refused now. */
+static ap_status report(import *im, ap_error *err)
+{
+    ap_import_report *r = im->report;
+    *r = (ap_import_report){.parameter_count = im->parameter_count, .context_tokens = im->sizes.context_tokens};
+    (void)snprintf(r->architecture, sizeof r->architecture, "%s", im->arch->name);
+    copy_key(im->gguf, "general.name", r->name, sizeof r->name);
+    copy_key(im->gguf, "general.license", r->license, sizeof r->license);
+    uint32_t most = 0;
+    for (uint32_t i = 1; i < 64; i++)
+        if (im->type_bytes[i] > im->type_bytes[most])
+            most = i;
+    (void)snprintf(r->quantization, sizeof r->quantization, "%s", ap_type_info_of(most)->name);
+    ap_vocab *vocab;
+    AP_TRY(ap_vocab_create(&vocab, im->gguf, err));
+    r->has_chat_template = ap_vocab_has_template(vocab);
+    size_t used = 0;
+    if (vocab->template_status != AP_OK)
+        used += (size_t)snprintf(r->notes, sizeof r->notes, "The chat template cannot be used: %.200s. ",
+                                 vocab->template_error.message);
+    else if (!r->has_chat_template)
+        used += (size_t)snprintf(r->notes, sizeof r->notes, "There is no chat template: only plain completion works. ");
+    if (im->count < ap_gguf_tensor_count(im->gguf))
+        (void)snprintf(r->notes + used, sizeof r->notes - used, "%u tensors of the file are not used.",
+                       ap_gguf_tensor_count(im->gguf) - im->count);
+    ap_vocab_close(&vocab);
+    return AP_OK;
+}
+
+/* ---- Writing ---- */
+
+/* A few rows in the type in which they are kept. */
+static const unsigned char *convert_rows(const ap_packed_tensor *t, const ap_gguf_tensor *source, const unsigned char *from,
+                                         uint64_t rows, float *decoded)
+{
+    if (t->type == source->type)
+        return from;
+    ap_decode(source->type, from, (size_t)(rows * t->columns), decoded);
+    return (const unsigned char *)decoded;
+}
+
+static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer, unsigned char *packed, float *decoded,
+                              uint64_t rows_max, ap_error *err)
+{
+    const ap_packed_tensor *t = &im->tensors[index];
+    const ap_gguf_tensor *source = im->sources[index];
+    const unsigned char *from = ap_gguf_data(im->gguf, source);
+    uint64_t source_row = source->bytes / t->rows;
+    for (uint64_t row = 0; row < t->rows; row += rows_max) {
+        uint32_t rows = (uint32_t)(t->rows - row < rows_max ? t->rows - row : rows_max);
+        const unsigned char *kept = convert_rows(t, source, from + row * source_row, rows, decoded);
+        if (t->layout == AP_LAYOUT_PANELS) {
+            ap_pack_rows(t->type, (uint32_t)t->columns, rows, kept, packed);
+            AP_TRY(ap_gguf_writer_data(writer, packed, ap_panel_count(rows) * ap_panel_bytes(t->type, (uint32_t)t->columns), err));
+        } else {
+            AP_TRY(ap_gguf_writer_data(writer, kept, ap_row_bytes(t->type, (uint32_t)t->columns) * rows, err));
+        }
+        im->source_bytes_done += rows * source_row;
+        if (im->options->progress)
+            im->options->progress(im->options->progress_context, im->source_bytes_done, im->source_bytes_total);
+    }
+    return AP_OK;
+}
+
+static ap_status write_all(import *im, ap_gguf_writer *writer, int out_fd, ap_error *err)
+{
+    uint64_t panel_max = 0, columns_max = 0;
+    for (uint32_t i = 0; i < im->count; i++) {
+        const ap_packed_tensor *t = &im->tensors[i];
+        uint64_t panel = ap_panel_bytes(t->type, (uint32_t)t->columns);
+        panel_max = panel > panel_max ? panel : panel_max;
+        columns_max = t->columns > columns_max ? t->columns : columns_max;
+    }
+    uint64_t panels = BUFFER_BYTES / panel_max + 1;
+    unsigned char *packed = ap_alloc_aligned((size_t)(panels * panel_max));
+    float *decoded = ap_alloc_array((size_t)(panels * AP_PANEL_ROWS), (size_t)columns_max * sizeof *decoded);
+    ap_status status = packed && decoded ? AP_OK : ap_fail_nomem(err, (size_t)(panels * panel_max));
+    if (status == AP_OK)
+        status = ap_gguf_writer_begin(writer, out_fd, err);
+    for (uint32_t i = 0; i < im->count && status == AP_OK; i++)
+        status = write_tensor(im, i, writer, packed, decoded, panels * AP_PANEL_ROWS, err);
+    ap_free(packed);
+    ap_free(decoded);
+    return status == AP_OK ? ap_gguf_writer_end(writer, &im->report->packed_bytes, err) : status;
+}
+
+static ap_status run(import *im, int out_fd, ap_error *err)
+{
+    if (ap_gguf_find(im->gguf, AP_STR("aperto.pack.version")))
+        return ap_fail(err, AP_E_ARG, "this file is packed already");
+    ap_arena arena = {0};
+    ap_gguf_writer *writer = NULL;
+    ap_status status = plan(im, &arena, err);
+    if (status == AP_OK)
+        status = report(im, err);
+    if (status == AP_OK)
+        status = ap_packed_plan(&writer, im->gguf, ap_str_from(im->options->source_sha256 ? im->options->source_sha256 : ""),
+                                im->tensors, im->count, err);
+    if (status == AP_OK)
+        status = write_all(im, writer, out_fd, err);
+    ap_gguf_writer_destroy(&writer);
+    ap_arena_deinit(&arena);
+    return status;
+}
+
+ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *options, ap_import_report *report_out,
+                          ap_error *err)
+{
+    if (options->size != sizeof *options)
+        return ap_fail(err, AP_E_ARG, "the options have %zu bytes, this library expects %zu", options->size,
+                       sizeof *options);
+    ap_mapping file;
+    AP_TRY(ap_file_map(source_fd, &file, err));
+    ap_gguf *gguf = NULL;
+    ap_status status = ap_gguf_open(&gguf, file.ptr, file.len, err);
+    if (status == AP_OK) {
+        import im = {.gguf = gguf, .decode_to_f32 = options->decode_to_f32, .options = options, .report = report_out};
+        status = run(&im, out_fd, err);
+        report_out->source_bytes = file.len;
+    }
+    ap_gguf_close(&gguf);
+    ap_file_unmap(&file);
+    return status;
+}

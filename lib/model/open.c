@@ -1,0 +1,196 @@
+/* open.c - a packed file becomes a model: shapes are checked once more, pointers are set.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model/model.h"
+#include "model/rules.h"
+
+static ap_status check_bytes(const ap_packed_tensor *t, uint64_t expected, ap_error *err)
+{
+    if (t->bytes != expected)
+        return ap_fail(err, AP_E_FORMAT, "this packed file is damaged: tensor '%.*s' has %" PRIu64 " bytes, %" PRIu64 " are needed",
+                       (int)t->name.len, t->name.ptr, t->bytes, expected);
+    return AP_OK;
+}
+
+static ap_status bind_vector(const ap_packed_tensor *t, const float **out, ap_error *err)
+{
+    if (t->type != AP_TYPE_F32 || t->layout != AP_LAYOUT_ROWS)
+        return ap_fail(err, AP_E_FORMAT, "this packed file is damaged: tensor '%.*s' is not a vector of f32", (int)t->name.len,
+                       t->name.ptr);
+    AP_TRY(check_bytes(t, t->columns * sizeof(float), err));
+    *out = (const float *)(const void *)t->data;
+    return AP_OK;
+}
+
+static ap_status bind_matrix(const ap_packed_tensor *t, ap_matrix *out, ap_error *err)
+{
+    uint64_t expected;
+    if (t->layout != AP_LAYOUT_PANELS)
+        return ap_fail(err, AP_E_FORMAT, "this packed file is damaged: tensor '%.*s' is not in panels", (int)t->name.len,
+                       t->name.ptr);
+    AP_TRY(ap_pack_bytes(t->type, (uint32_t)t->rows, (uint32_t)t->columns, &expected, err));
+    AP_TRY(check_bytes(t, expected, err));
+    *out = (ap_matrix){.type = t->type, .rows = (uint32_t)t->rows, .cols = (uint32_t)t->columns, .panels = t->data};
+    return AP_OK;
+}
+
+static ap_status bind_embedding(ap_model *m, const ap_packed_tensor *t, ap_error *err)
+{
+    if (t->layout == AP_LAYOUT_PANELS)
+        return bind_matrix(t, &m->embedding, err);
+    uint64_t ignored; /* checks type and columns */
+    AP_TRY(ap_pack_bytes(t->type, (uint32_t)t->rows, (uint32_t)t->columns, &ignored, err));
+    AP_TRY(check_bytes(t, ap_row_bytes(t->type, (uint32_t)t->columns) * t->rows, err));
+    m->embedding_rows = t->data;
+    m->embedding = (ap_matrix){.type = t->type, .rows = (uint32_t)t->rows, .cols = (uint32_t)t->columns};
+    return AP_OK;
+}
+
+static ap_status bind(void *context, const ap_wanted *wanted, ap_error *err)
+{
+    ap_model *m = context;
+    const ap_packed_tensor *t = ap_packed_find(m->packed, ap_str_from(wanted->name));
+    if (!t)
+        return wanted->rule->is_optional ? AP_OK : ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", wanted->name);
+    uint64_t dims[2] = {t->columns, t->rows};
+    AP_TRY(ap_wanted_check(wanted, 2, dims, err));
+    ap_layer *layer = wanted->layer == AP_LAYER_NONE ? NULL : &m->layers[wanted->layer];
+    switch (wanted->rule->role) {
+    case AP_ROLE_EMBEDDING: return bind_embedding(m, t, err);
+    case AP_ROLE_OUTPUT_NORM: return bind_vector(t, &m->output_norm, err);
+    case AP_ROLE_OUTPUT: return bind_matrix(t, &m->output, err);
+    case AP_ROLE_ROPE_DIVISORS: return bind_vector(t, &m->rope_divisors, err);
+    case AP_ROLE_ATTN_NORM: return bind_vector(t, &layer->attn_norm, err);
+    case AP_ROLE_Q: return bind_matrix(t, &layer->q, err);
+    case AP_ROLE_K: return bind_matrix(t, &layer->k, err);
+    case AP_ROLE_V: return bind_matrix(t, &layer->v, err);
+    case AP_ROLE_Q_BIAS: return bind_vector(t, &layer->q_bias, err);
+    case AP_ROLE_K_BIAS: return bind_vector(t, &layer->k_bias, err);
+    case AP_ROLE_V_BIAS: return bind_vector(t, &layer->v_bias, err);
+    case AP_ROLE_ATTN_OUT: return bind_matrix(t, &layer->attn_out, err);
+    case AP_ROLE_FFN_NORM: return bind_vector(t, &layer->ffn_norm, err);
+    case AP_ROLE_GATE: return bind_matrix(t, &layer->gate, err);
+    case AP_ROLE_UP: return bind_matrix(t, &layer->up, err);
+    case AP_ROLE_DOWN: return bind_matrix(t, &layer->down, err);
+    case AP_ROLE_COUNT: break;
+    }
+    return ap_fail(err, AP_E_BUG, "tensor '%s' has no place", wanted->name);
+}
+
+static void copy_key(const ap_gguf *gguf, const char *key, char *out, size_t room)
+{
+    ap_str text = {0};
+    if (ap_gguf_get_str(gguf, key, &text, NULL) != AP_OK)
+        text = (ap_str){"", 0};
+    (void)snprintf(out, room, "%.*s", (int)(text.len < room ? text.len : room - 1), text.ptr);
+}
+
+static void describe(ap_model *m)
+{
+    ap_model_info *info = &m->info;
+    const ap_gguf *gguf = ap_packed_gguf(m->packed);
+    *info = (ap_model_info){
+        .file_bytes = m->file.len,
+        .context_tokens = m->sizes.context_tokens,
+        .vocab_count = m->sizes.vocab_count,
+        .layer_count = m->sizes.layer_count,
+        .embedding_width = m->sizes.width,
+        .kv_token_bytes_f16 = m->sizes.layer_count * m->sizes.kv_head_count * m->sizes.head_width * 4,
+        .has_chat_template = ap_vocab_has_template(m->vocab),
+    };
+    (void)snprintf(info->architecture, sizeof info->architecture, "%s", m->arch->name);
+    copy_key(gguf, "general.name", info->name, sizeof info->name);
+    copy_key(gguf, "general.license", info->license, sizeof info->license);
+    copy_key(gguf, "aperto.source.sha256", info->source_sha256, sizeof info->source_sha256);
+    uint64_t type_bytes[64] = {0};
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < ap_packed_count(m->packed); i++) {
+        const ap_packed_tensor *t = ap_packed_at(m->packed, i);
+        info->parameter_count += t->columns * t->rows;
+        info->weight_bytes += t->bytes;
+        if (t->rows > 1)
+            type_bytes[t->type % 64] += t->bytes;
+    }
+    for (uint32_t i = 1; i < 64; i++)
+        if (type_bytes[i] > type_bytes[most])
+            most = i;
+    (void)snprintf(info->quantization, sizeof info->quantization, "%s", ap_type_info_of(most)->name);
+}
+
+static ap_status open_into(ap_model *m, ap_error *err)
+{
+    AP_TRY(ap_packed_open(&m->packed, m->file.ptr, m->file.len, err));
+    const ap_gguf *gguf = ap_packed_gguf(m->packed);
+    ap_str name;
+    AP_TRY(ap_gguf_get_str(gguf, "general.architecture", &name, err));
+    m->arch = ap_arch_find(name);
+    if (!m->arch)
+        return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.architecture' is none of: %s", ap_arch_names());
+    AP_TRY(ap_hparams_read(&m->sizes, m->arch, gguf, err));
+    const ap_packed_tensor *embedding = ap_packed_find(m->packed, AP_STR("token_embd.weight"));
+    if (!embedding || embedding->rows > AP_VOCAB_TOKENS_MAX)
+        return ap_fail(err, AP_E_FORMAT, "this packed file is damaged: there is no embedding of a possible size");
+    m->sizes.vocab_count = (uint32_t)embedding->rows;
+    m->layers = ap_alloc_zero(m->sizes.layer_count, sizeof *m->layers);
+    if (!m->layers)
+        return ap_fail_nomem(err, m->sizes.layer_count * sizeof *m->layers);
+    AP_TRY(ap_rules_walk(m->arch, &m->sizes, bind, m, err));
+    if (!m->output.panels) {
+        if (!m->embedding.panels)
+            return ap_fail(err, AP_E_FORMAT, "this packed file is damaged: there is no output matrix");
+        m->output = m->embedding;
+    }
+    AP_TRY(ap_vocab_create(&m->vocab, gguf, err));
+    if (ap_vocab_count(m->vocab) > m->sizes.vocab_count)
+        return ap_fail(err, AP_E_FORMAT, "the vocabulary has %u tokens, the embedding %u rows", ap_vocab_count(m->vocab),
+                       m->sizes.vocab_count);
+    describe(m);
+    return AP_OK;
+}
+
+ap_status ap_model_open(ap_model **out, int fd, ap_error *err)
+{
+    *out = NULL;
+    ap_model *m = ap_alloc_zero(1, sizeof *m);
+    if (!m)
+        return ap_fail_nomem(err, sizeof *m);
+    ap_status status = ap_file_map(fd, &m->file, err);
+    if (status == AP_OK)
+        status = open_into(m, err);
+    if (status != AP_OK) {
+        ap_model_close(&m);
+        return status;
+    }
+    *out = m;
+    return AP_OK;
+}
+
+void ap_model_close(ap_model **model)
+{
+    ap_model *m = *model;
+    *model = NULL;
+    if (!m)
+        return;
+    ap_vocab_close(&m->vocab);
+    ap_packed_close(&m->packed);
+    ap_file_unmap(&m->file);
+    ap_free(m->layers);
+    ap_free(m);
+}
+
+const ap_model_info *ap_model_info_of(const ap_model *model) { return &model->info; }
+const ap_vocab *ap_model_vocab(const ap_model *model) { return model->vocab; }
+
+void ap_model_embed(const ap_model *m, uint32_t token, float *out)
+{
+    if (m->embedding_rows)
+        ap_decode(m->embedding.type, m->embedding_rows + token * ap_row_bytes(m->embedding.type, m->embedding.cols),
+                  m->embedding.cols, out);
+    else
+        ap_matrix_row(&m->embedding, token, out);
+}
