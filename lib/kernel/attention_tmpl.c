@@ -12,7 +12,7 @@
 
 #include "kernel/attention.h"
 #include "kernel/level.h"
-#include "kernel/math.h"
+#include "kernel/elementary.h"
 
 #include AP_LANES_H
 #include "kernel/lanes_math.h"

@@ -20,7 +20,7 @@
 
 #include "base/error.h"
 #include "kernel/attention.h"
-#include "kernel/math.h"
+#include "kernel/elementary.h"
 #include "kernel/matmul.h"
 #include "kernel/vec.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
-#include "kernel/math.h"
+#include "kernel/elementary.h"
 #include "kernel/vec.h"
 
 void ap_rope_frequencies(float *frequencies, uint32_t width, float base, float divisor, const float *divisors)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kernel/math.h"
+#include "kernel/elementary.h"
 
 #include <math.h>
 #include <stdbool.h>

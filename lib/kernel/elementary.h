@@ -1,4 +1,4 @@
-/* math.h - elementary functions under the law: fixed sequences of + - * / fma.
+/* elementary.h - elementary functions under the law: fixed sequences of + - * / fma.
  *
  * Nothing of libm is called but fma and sqrtf, so every compiler, CPU and level gives
  * the same bits.  Those used per element (exp) exist for 16 lanes as well
@@ -7,8 +7,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#ifndef AP_KERNEL_MATH_H
-#define AP_KERNEL_MATH_H
+#ifndef AP_KERNEL_ELEMENTARY_H
+#define AP_KERNEL_ELEMENTARY_H
 
 #include <stdint.h>
 
