@@ -283,7 +283,7 @@ static void take_token(ap_engine *e, ap_live *live, int32_t token, ap_event *eve
     e->answer_tokens++;
     if (live->first_token_ns == 0)
         live->first_token_ns = ap_clock_ns();
-    bool is_end = !live->ignore_end && ap_tokenizer_is_stop(e->model->vocab->tokenizer, token);
+    bool is_end = !live->ignore_end && ap_tokenizer_is_end(e->model->vocab->tokenizer, token);
     ap_str text = {0};
     int32_t stop_index = -1;
     if (!is_end)

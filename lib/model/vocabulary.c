@@ -1,4 +1,4 @@
-/* vocab.c - the vocabulary and the chat template out of a file's metadata.
+/* vocabulary.c - the vocabulary and the chat template out of a file's metadata.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
