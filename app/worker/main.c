@@ -267,13 +267,14 @@ int ap_worker_main(int argc, char **argv)
     w.reader.payload_max = AP_WORKER_JOB_BYTES_MAX;
     w.reader.kinds =
         AP_WIRE_KIND(AP_WORKER_JOB) | AP_WIRE_KIND(AP_WORKER_CANCEL) | AP_WIRE_KIND(AP_WORKER_STATS);
-    json_t *root = argc == 3 ? json_loads(argv[2], 0, NULL) : NULL; /* kept: the strings are in use */
+    json_t *root = argc == 3 ? json_loads(argv[2], 0, NULL) : NULL; /* kept while it runs: the strings are in use */
     ap_status status = read_options(&w, root, &error);
     if (status != AP_OK) {
         /* Somebody typed it: there is no socket to answer on. */
         (void)!write(STDERR_FILENO, "aperto: error: ", 15);
         (void)!write(STDERR_FILENO, error.message, strlen(error.message));
         (void)!write(STDERR_FILENO, "\n", 1);
+        json_decref(root);
         return 2;
     }
     status = get_ready(&w, &error);

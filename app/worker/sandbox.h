@@ -9,6 +9,10 @@
  * inside too.  Everything that a library would open lazily (time zone, random
  * seeds, memory arenas) is asked for before the door closes.
  *
+ * What stays possible: libc's fstat is the call newfstatat with an empty path, and a
+ * filter cannot look at the path, so a worker gone bad can still learn size, owner and times of a
+ * path, though not its content or the names in a folder.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef AP_WORKER_SANDBOX_H
@@ -21,7 +25,7 @@ enum { AP_SANDBOX_CALLS_MAX = 45, AP_SANDBOX_STATE_BYTES = 200, AP_SANDBOX_FDS_M
 typedef enum ap_sandbox_use {
     AP_SANDBOX_USE_EVERY = 1, /* serving workers and one-shots */
     AP_SANDBOX_USE_OUTPUT = 2, /* one-shots with an output file */
-    AP_SANDBOX_USE_TOOLS = 4  /* this build has a sanitizer, or valgrind runs it */
+    AP_SANDBOX_USE_TOOLS = 4   /* this build has a sanitizer */
 } ap_sandbox_use;
 
 /* One line of the list.  `test` narrows the call by an argument. */

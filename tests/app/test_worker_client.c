@@ -148,9 +148,10 @@ static _Noreturn void be_hostile(size_t which)
 static int fake_worker(const char *options)
 {
     json_t *root = json_loads(options, 0, NULL);
-    const char *name = json_string_value(json_object_get(root, "name"));
-    if (!name)
-        return 5;
+    char name[100] = "";
+    if (json_object_get(root, "name"))
+        (void)snprintf(name, sizeof name, "%s", json_string_value(json_object_get(root, "name")));
+    json_decref(root);
     if (strcmp(name, "honest") == 0)
         answer_all();
     if (strcmp(name, "mute") == 0)

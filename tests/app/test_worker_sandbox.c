@@ -133,19 +133,37 @@ static ap_status run_drill(ap_oneshot *self, void *context, ap_error *err)
     long result = d->attempt();
     /* Alive: fine only if the answer was a refusal (a build with tools, where Landlock answers). */
     if (result < 0 && (errno == EACCES || errno == EPERM))
-        return ap_fail(err, AP_E_SANDBOX, "refused");
+        return ap_fail(err, AP_E_CANCELLED, "refused");
     return ap_fail(err, AP_OK, "%s gave %ld, errno %d", d->name, result, errno);
 }
 
 static const ap_oneshot_options plain = {.output_fd = -1};
 
+/* Else a drill that is refused for another reason would count. */
+static void outside_the_same_attempts_succeed(void **state)
+{
+    static long (*const attempts[])(void) = {try_open_read, try_open_write, try_socket_unix, try_socket_inet, try_memfd};
+    for (size_t i = 0; i < sizeof attempts / sizeof *attempts; i++) {
+        long fd = attempts[i]();
+        assert_true(fd >= 0);
+        close((int)fd);
+    }
+    assert_int_equal(try_stat(), 0);
+    assert_int_equal(try_make_executable(), 0);
+}
+
 static void every_way_out_is_shut(void **state)
 {
+    const char *preload = getenv("LD_PRELOAD");
+    if (preload && strstr(preload, "vgpreload")) {
+        print_message("skipped: valgrind cannot enter the sandbox\n");
+        skip();
+    }
     for (size_t i = 0; i < sizeof drills / sizeof *drills; i++) {
         ap_error error = {0};
         ap_status status = ap_worker_oneshot(run_drill, (void *)&drills[i], &plain, &error);
         bool was_killed = status == AP_E_WORKER && strstr(error.message, "sandbox");
-        if (!was_killed && status != AP_E_SANDBOX)
+        if (!was_killed && status != AP_E_CANCELLED)
             fail_msg("%s was not denied: %s", drills[i].name, error.message);
         struct stat st;
         assert_int_equal(fstat(victim_fd, &st), 0);
@@ -306,6 +324,7 @@ static int remove_victim(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(outside_the_same_attempts_succeed),
         cmocka_unit_test(every_way_out_is_shut),
         cmocka_unit_test(the_list_is_short_and_each_call_has_its_reason),
         cmocka_unit_test(ordinary_work_goes_on_inside),
