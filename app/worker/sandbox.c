@@ -48,7 +48,6 @@ static const ap_sandbox_call call_list[] = {
     CALL(writev, EVERY, ANY, "libc's own last words when it finds its heap damaged"),
     /* Reading the model. */
     CALL(fstat, EVERY, ANY, "size and inode of the model before each step"),
-    CALL(newfstatat, EVERY, DESCRIPTOR, "the same: libc's fstat is this call with an empty path"),
     CALL(read, EVERY, ANY, "a one-shot's source file"),
     CALL(pread64, EVERY, ANY, "reading source and packed files by position"),
     CALL(lseek, EVERY, ANY, "a one-shot's source file"),
@@ -93,6 +92,7 @@ static const ap_sandbox_call call_list[] = {
     CALL(open, TOOLS, ANY, "the same"),
     CALL(readlink, TOOLS, ANY, "the name of the program for a report"),
     CALL(stat, TOOLS, ANY, "the same"),
+    CALL(newfstatat, TOOLS, ANY, "the same"),
     CALL(sigaltstack, TOOLS, ANY, "the stack on which a crash is reported"),
     CALL(prctl, TOOLS, ANY, "thread names, being traced"),
     CALL(getppid, TOOLS, ANY, "reports"),
@@ -131,8 +131,6 @@ static int add_call(scmp_filter_ctx filter, const ap_sandbox_call *call)
     case AP_SANDBOX_SELF:
         return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 1,
                                 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-    case AP_SANDBOX_DESCRIPTOR:
-        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 1, SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
     case AP_SANDBOX_ABSENT:
         return seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), call->number, 0);
     }

@@ -9,9 +9,9 @@
  * inside too.  Everything that a library would open lazily (time zone, random
  * seeds, memory arenas) is asked for before the door closes.
  *
- * What stays possible: libc's fstat is the call newfstatat with an empty path, and a
- * filter cannot look at the path, so a worker gone bad can still learn size, owner and times of a
- * path, though not its content or the names in a folder.
+ * Code that runs here looks at a descriptor with ap_file_stamp_of and not with
+ * libc's fstat: that is the call newfstatat with an empty path, a filter cannot see
+ * whether a path is empty, and Landlock lets any path be looked at.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -34,7 +34,6 @@ typedef enum ap_sandbox_test {
     AP_SANDBOX_NO_EXEC,     /* mmap, mprotect: never executable */
     AP_SANDBOX_THREAD_ONLY, /* clone: a thread of this process, nothing else */
     AP_SANDBOX_SELF,        /* tgkill: this process */
-    AP_SANDBOX_DESCRIPTOR,  /* newfstatat: the form that means fstat */
     AP_SANDBOX_ABSENT       /* answered ENOSYS */
 } ap_sandbox_test;
 

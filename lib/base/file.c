@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static const char *kind_of(mode_t mode)
@@ -43,7 +44,9 @@ ap_status ap_file_open(const char *path, int *fd, ap_error *err)
 ap_status ap_file_stamp_of(int fd, ap_file_stamp *stamp, ap_error *err)
 {
     struct stat st;
-    if (fstat(fd, &st) != 0)
+    /* The call itself: libc's fstat is newfstatat with an empty path, and a sandbox that lets that
+     * through lets every path through. */
+    if (syscall(SYS_fstat, fd, &st) != 0)
         return ap_fail(err, AP_E_IO, "the file cannot be looked at: %s", strerror(errno));
     if (!S_ISREG(st.st_mode))
         return ap_fail(err, AP_E_ARG, "this is %s; a regular file is needed", kind_of(st.st_mode));
