@@ -218,7 +218,7 @@ typedef struct ap_event {
     ap_event_kind kind;
     uint64_t id;
     int32_t token;    /* TOKEN: what was drawn */
-    const char *text; /* TOKEN, DONE: what may be shown now, complete UTF-8, perhaps empty: bytes held back
+    const char *text; /* TOKEN, DONE: what may be shown now, complete UTF-8, not NUL-terminated, perhaps empty: bytes held back
                        * (half a character, the possible start of a stop string) come with a later event */
     size_t text_length;
     float logprob; /* TOKEN, if asked for */

@@ -26,6 +26,16 @@ static void put(const ap_kv_layout *layout, unsigned char *at, float value)
     }
 }
 
+void ap_kv_clear_group(const ap_kv_layout *layout, void *page, uint32_t position)
+{
+    size_t group_bytes = layout->head_bytes / AP_PAGE_TOKENS * AP_KEY_GROUP;
+    size_t group = position % AP_PAGE_TOKENS / AP_KEY_GROUP;
+    for (uint32_t layer = 0; layer < layout->layer_count; layer++)
+        for (uint32_t h = 0; h < layout->kv_head_count; h++)
+            memset((unsigned char *)page + layer * layout->layer_bytes + h * layout->head_bytes + group * group_bytes, 0,
+                   group_bytes);
+}
+
 void ap_kv_write(const ap_kv_layout *layout, void *page, uint32_t layer, uint32_t position, const float *k,
                  const float *v)
 {
@@ -36,8 +46,6 @@ void ap_kv_write(const ap_kv_layout *layout, void *page, uint32_t layer, uint32_
     unsigned char *values = keys + layout->kv_head_count * layout->head_bytes;
     for (uint32_t h = 0; h < layout->kv_head_count; h++) {
         unsigned char *group = keys + h * layout->head_bytes + slot / AP_KEY_GROUP * group_bytes;
-        if (slot % AP_KEY_GROUP == 0)
-            memset(group, 0, group_bytes);
         for (uint32_t d = 0; d < width; d++)
             put(layout, group + (d * AP_KEY_GROUP + slot % AP_KEY_GROUP) * item, k[h * width + d]);
         unsigned char *row = values + h * layout->head_bytes + slot * width * item;

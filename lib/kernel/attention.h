@@ -6,8 +6,8 @@
  *     K[kv head][group of 16 keys][dimension][16 keys]      lanes are keys
  *     V[kv head][key][dimension]                            lanes are dimensions
  *
- * as f16 (rounded to nearest even) or f32.  Writing the first key of a group clears
- * the group, so no lane is ever read that was not written.
+ * as f16 (rounded to nearest even) or f32.  A group is cleared before its first key is
+ * written, so no lane is ever read that was not written.
  *
  * The law (section 5): scores are chains over the dimensions, values are chains over
  * the keys, both ascending; the walk is cut at multiples of AP_SEGMENT_TOKENS absolute
@@ -43,6 +43,9 @@ typedef struct ap_kv_layout {
 } ap_kv_layout;
 
 ap_kv_layout ap_kv_layout_of(ap_kv_type type, uint32_t layer_count, uint32_t kv_head_count, uint32_t head_width);
+
+/* Clears the keys of the group of `position` in all layers; before its first token is written. */
+void ap_kv_clear_group(const ap_kv_layout *layout, void *page, uint32_t position);
 
 /* Stores one token's keys and values ([kv head][dimension]) at its place in its page. */
 void ap_kv_write(const ap_kv_layout *layout, void *page, uint32_t layer, uint32_t position, const float *k,

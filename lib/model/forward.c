@@ -180,7 +180,11 @@ static void place_tokens(ap_forward *f, const ap_piece *pieces, uint32_t piece_c
             if (i % ATTENTION_TILE == 0)
                 f->tiles[tiles++] = (attention_tile){.piece = p, .first = t + i};
             f->tiles[tiles - 1].count++;
-            f->places[t + i] = (token_place){.piece = p, .position = piece->position + i};
+            uint32_t position = piece->position + i;
+            f->places[t + i] = (token_place){.piece = p, .position = position};
+            /* Here and not by the thread that writes the key: its neighbours in the group may be faster. */
+            if (position % AP_KEY_GROUP == 0)
+                ap_kv_clear_group(&f->kv, piece->pages[position / AP_PAGE_TOKENS], position);
         }
         t += piece->count;
         outputs += piece->outputs;

@@ -1,0 +1,153 @@
+/* test_law.c - whole models under the law of same bits.
+ *
+ *     test_law DIGESTS [--quick]     checks every case against the committed digests
+ *     test_law --print               prints them (to commit, once per law version)
+ *
+ * A case is a seeded model of one weight type with some features, and a prompt that crosses two
+ * attention segments.  Its digest is BLAKE2b-256 over the bits of all logits of all positions.  It must be the same for
+ * every --chunk, number of threads and CPU level, and equal to the committed one, whoever compiled this.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "aperto.h"
+#include "base/hash.h"
+#include "support.h"
+#include "tiny_model.h"
+
+enum { PROMPT = 1100 };
+
+typedef struct law_case {
+    const char *name;
+    ap_tiny_model model;
+    ap_kv_type kv_type;
+} law_case;
+
+#define SMALL .layers = 1, .ffn = 256, .context = 2048
+static const law_case cases[] = {
+    {"f32", {.seed = 1, .type = 0, SMALL}, AP_KV_F16},
+    {"f32-kv32", {.seed = 1, .type = 0, SMALL}, AP_KV_F32},
+    {"f16", {.seed = 2, .type = 1, SMALL}, AP_KV_F16},
+    {"bf16", {.seed = 3, .type = 30, SMALL}, AP_KV_F16},
+    {"q4_0", {.seed = 4, .type = 2, SMALL}, AP_KV_F16},
+    {"q4_1", {.seed = 5, .type = 3, SMALL}, AP_KV_F16},
+    {"q5_0", {.seed = 6, .type = 6, SMALL}, AP_KV_F16},
+    {"q5_1", {.seed = 7, .type = 7, SMALL}, AP_KV_F16},
+    {"q8_0", {.seed = 8, .type = 8, SMALL}, AP_KV_F16},
+    {"q4_k", {.seed = 9, .type = 12, SMALL}, AP_KV_F16},
+    {"q5_k", {.seed = 10, .type = 13, SMALL}, AP_KV_F16},
+    {"q6_k", {.seed = 11, .type = 14, SMALL}, AP_KV_F16},
+    {"q8_0-untied-bias-ropefreqs-mha", {.seed = 12, .type = 8, .layers = 2, .ffn = 192, .width = 192, .heads = 6, .kv_heads = 6,
+      .context = 2048, .has_output = true, .has_bias = true, .has_rope_freqs = true}, AP_KV_F16},
+    {"f32-odd-sizes-mqa", {.seed = 13, .type = 0, .layers = 2, .width = 72, .heads = 6, .kv_heads = 1, .ffn = 100, .context = 2048},
+     AP_KV_F16},
+};
+
+static void hash_row(void *context, size_t position, const float *logits, uint32_t count)
+{
+    ap_hash_add(context, logits, count * sizeof *logits);
+}
+
+static void digest_of(const ap_model *model, ap_kv_type kv_type, const char *isa, unsigned threads, uint32_t chunk, char *hex)
+{
+    ap_engine_options options = {.size = sizeof options, .isa = isa, .threads = threads, .kv_type = kv_type,
+                                 .context_tokens = 2048, .step_tokens = 2048};
+    ap_engine *engine;
+    ap_error err = {0};
+    int32_t ids[PROMPT];
+    uint64_t random = 99;
+    for (int i = 0; i < PROMPT; i++)
+        ids[i] = (int32_t)(ap_test_random(&random) % 256);
+    ap_hash hash;
+    ap_hash_begin(&hash, AP_HASH_BLAKE2B);
+    if (ap_engine_create(&engine, model, &options, &err) != AP_OK ||
+        ap_engine_logits(engine, ids, PROMPT, chunk, false, hash_row, &hash, &err) != AP_OK) {
+        fprintf(stderr, "test_law: %s\n", err.message);
+        exit(1);
+    }
+    ap_engine_destroy(&engine);
+    ap_hash_end(&hash, hex);
+}
+
+static ap_model *open_case(const law_case *c)
+{
+    int source = ap_tiny_model_file(&c->model), packed = ap_test_temporary();
+    ap_import_options options = {.size = sizeof options};
+    ap_import_report report;
+    ap_model *model = NULL;
+    ap_error err = {0};
+    if (ap_model_import(source, packed, &options, &report, &err) != AP_OK || ap_model_open(&model, packed, &err) != AP_OK) {
+        fprintf(stderr, "test_law: %s: %s\n", c->name, err.message);
+        exit(1);
+    }
+    close(source);
+    close(packed);
+    return model;
+}
+
+/* The committed digest of a case, or NULL. */
+static const char *committed(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *line = list; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
+        if (strncmp(line, name, length) == 0 && line[length] == ' ')
+            return line + length + 1;
+    return NULL;
+}
+
+static int check(const law_case *c, const ap_model *model, const char *want, const char *isa, unsigned threads, uint32_t chunk)
+{
+    char hex[AP_HASH_HEX];
+    digest_of(model, c->kv_type, isa, threads, chunk, hex);
+    if (want && strncmp(want, hex, 64) == 0)
+        return 0;
+    printf("FAILED %s: --isa %s --threads %u --chunk %u gives %s, committed is %.64s\n", c->name, isa, threads, chunk, hex,
+           want ? want : "none");
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    bool is_print = argc == 2 && strcmp(argv[1], "--print") == 0, is_quick = argc == 3 && strcmp(argv[2], "--quick") == 0;
+    if (argc < 2) {
+        fprintf(stderr, "usage: test_law DIGESTS [--quick] | --print\n");
+        return 2;
+    }
+    ap_buf list = {0};
+    ap_error err = {0};
+    if (!is_print && ap_file_read(argv[1], 1 << 20, &list, &err) != AP_OK) {
+        fprintf(stderr, "test_law: %s\n", err.message);
+        return 1;
+    }
+    int passed = 0, failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const law_case *c = &cases[i];
+        ap_model *model = open_case(c);
+        if (is_print) {
+            char hex[AP_HASH_HEX];
+            digest_of(model, c->kv_type, "plain", 1, 0, hex);
+            printf("%s %s\n", c->name, hex);
+            ap_model_close(&model);
+            continue;
+        }
+        const char *want = committed(list.ptr, c->name), *isa;
+        int wrong = 0;
+        for (unsigned k = 0; (isa = ap_isa_available(k)); k++)
+            if (!is_quick || k == 0)
+                wrong += check(c, model, want, isa, 2, 0);
+        /* How the prompt was cut and how many threads ran: on the best level, where it is quick. */
+        static const uint32_t chunks[] = {1, 7, 64};
+        for (size_t k = 0; k < 3 && !is_quick; k++)
+            wrong += check(c, model, want, ap_isa_available(0), (unsigned)k + 1, chunks[k]);
+        ap_model_close(&model);
+        printf("%s %s\n", wrong ? "not ok" : "ok", c->name);
+        wrong ? failed++ : passed++;
+    }
+    ap_buf_deinit(&list);
+    if (!is_print)
+        printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
