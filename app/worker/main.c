@@ -42,6 +42,7 @@ typedef struct model_stamp {
     ino_t inode;
     off_t bytes;
     struct timespec modified;
+    bool has_name; /* a name in some folder leads to it */
 } model_stamp;
 
 typedef struct worker {
@@ -89,9 +90,7 @@ static ap_status read_stamp(model_stamp *stamp, ap_error *err)
     struct stat st;
     if (syscall(SYS_fstat, MODEL_FD, &st) != 0) /* not libc's fstat, see sandbox.h */
         return ap_fail(err, AP_E_IO, "the model file cannot be looked at: %s", strerror(errno));
-    if (st.st_nlink == 0)
-        return ap_fail(err, AP_E_IO, "the model file was removed or replaced while it was in use");
-    *stamp = (model_stamp){st.st_dev, st.st_ino, st.st_size, st.st_mtim};
+    *stamp = (model_stamp){st.st_dev, st.st_ino, st.st_size, st.st_mtim, st.st_nlink > 0};
     return AP_OK;
 }
 
@@ -101,6 +100,9 @@ static ap_status check_stamp(const worker *w, ap_error *err)
     AP_TRY(read_stamp(&now, err));
     if (now.device != w->stamp.device || now.inode != w->stamp.inode)
         return ap_fail(err, AP_E_IO, "the model file was replaced while it was in use");
+    /* A file renamed over ours leaves ours, which we hold, without a name. */
+    if (w->stamp.has_name && !now.has_name)
+        return ap_fail(err, AP_E_IO, "the model file was removed or replaced while it was in use");
     if (now.bytes != w->stamp.bytes)
         return ap_fail(err, AP_E_IO, "the model file went from %lld to %lld bytes while it was in use",
                        (long long)w->stamp.bytes, (long long)now.bytes);

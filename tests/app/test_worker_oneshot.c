@@ -187,7 +187,7 @@ static void a_child_that_breaks_the_protocol_is_refused(void **state)
     static const char bad[][25] = {
         "\xff\xff\xff\xff\x01\0\0\0\1\0\0\0\0\0\0\0",              /* a length beyond all limits */
         "\x00\x00\x00\x00\x07\0\0\0\1\0\0\0\0\0\0\0",              /* no such kind */
-        "\x08\x00\x00\x00\x03\0\0\0\1\0\0\0\0\0\0\0short---",      /* an end that is none */
+        "\x08\x00\x00\x00\x03\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",      /* an end that is none */
         "\x07\x00\x00\x00\x02\0\0\0\1\0\0\0\0\0\0\0short--",       /* a report that is none */
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
