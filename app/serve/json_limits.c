@@ -71,6 +71,10 @@ json_t *ap_json_read(ap_str body, ap_refusal *refusal)
         (void)ap_refuse(refusal, 400, NULL, "invalid_utf8", "the body is not valid UTF-8");
         return NULL;
     }
+    if (memchr(body.ptr, 0, body.len)) { /* jansson would step over it */
+        (void)ap_refuse(refusal, 400, NULL, "invalid_json", "the body has a NUL byte");
+        return NULL;
+    }
     if (!check_size(body, refusal))
         return NULL;
     json_error_t detail;

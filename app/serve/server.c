@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve/server.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -22,6 +23,7 @@ enum {
     HEADER_BYTES_MAX = 32 * 1024, /* of a request, and libmicrohttpd's buffer for a connection */
     PIECE_BYTES = 16 * 1024,      /* of an answer, handed over at once */
     SWEEP_MS = 250,               /* deadlines are looked at so often */
+    GONE_MS = 500,                /* time for what a client sent before it left */
     DESCRIPTORS_KEPT = 64,        /* for all that is not a connection */
     BACKLOG = 512
 };
@@ -34,6 +36,7 @@ typedef struct connection {
     ap_server *server;
     int fd;
     uint64_t since_ms; /* waiting for a header since */
+    uint64_t left_ms;  /* the client sends nothing more since; 0: it may */
     exchange *exchange; /* the request under way, or NULL */
 } connection;
 
@@ -55,12 +58,13 @@ struct ap_server {
     const ap_serve_options *options;
     ap_api *api;
     struct MHD_Daemon *daemon;
-    int watch; /* epoll: clients of requests at work, for their leaving */
+    int watch; /* epoll: all connections, for their clients' leaving */
     connection *connections;
     size_t busy_count;
     size_t bodies_bytes;
     uint64_t swept_ms;
     bool is_draining;
+    bool must_run; /* a connection closed: the library may have stopped accepting and looks only when run */
 };
 
 static uint64_t now_ms(void) { return ap_clock_ns() / 1000000; }
@@ -162,11 +166,28 @@ typedef struct head {
     unsigned framing_count, host_count, origin_count;
     const char *host, *origin, *encoding;
     const char *length;
+    bool has_bad_name;
 } head;
+
+/* The library joins a folded line to the name before it ("Content-Length:\r\n 5" becomes a header
+ * "Content-Length5"), while a proxy may read a length there: neither such names nor names that are no
+ * tokens pass. */
+static bool is_bad_name(const char *name)
+{
+    static const char *const framing[] = {"Content-Length", "Transfer-Encoding"};
+    for (size_t i = 0; i < sizeof framing / sizeof *framing; i++)
+        if (strncasecmp(name, framing[i], strlen(framing[i])) == 0 && name[strlen(framing[i])])
+            return true;
+    for (const char *p = name; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("!#$%&'*+-.^_`|~", *p))
+            return true;
+    return !*name;
+}
 
 static enum MHD_Result read_header(void *context, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     head *h = context;
+    h->has_bad_name = h->has_bad_name || is_bad_name(key);
     if (strcasecmp(key, "Content-Length") == 0) {
         h->framing_count++;
         h->length = value;
@@ -187,6 +208,8 @@ static enum MHD_Result read_header(void *context, enum MHD_ValueKind kind, const
 static bool check_head(const ap_server *server, const head *h, ap_refusal *refusal)
 {
     const ap_serve_options *o = server->options;
+    if (h->has_bad_name)
+        return ap_refuse(refusal, 400, NULL, "bad_header", "a header's name is not allowed, or a header is folded");
     if (h->framing_count > 1)
         return ap_refuse(refusal, 400, NULL, "ambiguous_length",
                          "more than one Content-Length or Transfer-Encoding in one request");
@@ -260,13 +283,6 @@ static enum MHD_Result take_body(ap_server *server, exchange *e, const char *byt
     return e->dropped / 4 > o->body_bytes_max ? MHD_NO : MHD_YES;
 }
 
-static void watch_client(ap_server *server, exchange *e)
-{
-    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = e};
-    if (epoll_ctl(server->watch, EPOLL_CTL_ADD, e->connection->fd, &event) != 0)
-        ap_log(AP_LOG_WARN, "a client cannot be watched: %s", strerror(errno));
-}
-
 static enum MHD_Result note_query(void *context, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     *(const char **)context = key;
@@ -294,7 +310,6 @@ static void begin_call(ap_server *server, exchange *e)
     ap_api_begin(server->api, &request, &e->reply, &e->call);
     server->bodies_bytes -= e->body.len;
     ap_buf_deinit(&e->body);
-    watch_client(server, e);
 }
 
 static enum MHD_Result handle(void *self, struct MHD_Connection *mhd, const char *url, const char *method,
@@ -313,6 +328,10 @@ static enum MHD_Result handle(void *self, struct MHD_Connection *mhd, const char
         return MHD_NO;
     if (!e->has_begun)
         begin_call(server, e);
+    if (e->connection->left_ms && !e->reply.is_complete) {
+        ap_api_end(server->api, &e->call);
+        return MHD_NO;
+    }
     if (e->is_queued)
         return MHD_YES;
     if (e->reply.status || e->reply.is_broken)
@@ -330,7 +349,6 @@ static void complete(void *self, struct MHD_Connection *mhd, void **context, enu
     *context = NULL;
     if (!e)
         return;
-    (void)epoll_ctl(server->watch, EPOLL_CTL_DEL, e->connection->fd, NULL);
     ap_api_end(server->api, &e->call);
     server->bodies_bytes -= e->body.len;
     server->busy_count--;
@@ -350,8 +368,10 @@ static void notice_connection(void *self, struct MHD_Connection *mhd, void **soc
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
         connection *c = *socket_context;
         *socket_context = NULL;
+        server->must_run = true;
         if (!c)
             return;
+        (void)epoll_ctl(server->watch, EPOLL_CTL_DEL, c->fd, NULL);
         if (c->next)
             c->next->previous = c->previous;
         *(c->previous ? &c->previous->next : &server->connections) = c->next;
@@ -370,6 +390,9 @@ static void notice_connection(void *self, struct MHD_Connection *mhd, void **soc
     if (c->next)
         c->next->previous = c;
     server->connections = c;
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = c};
+    if (epoll_ctl(server->watch, EPOLL_CTL_ADD, c->fd, &event) != 0)
+        ap_log(AP_LOG_WARN, "a client cannot be watched: %s", strerror(errno));
 }
 
 /* The client left, or is given up: what runs for it ends now, the rest when libmicrohttpd comes by. */
@@ -386,9 +409,11 @@ static void look_for_gone_clients(ap_server *server)
     struct epoll_event events[64];
     int count = epoll_wait(server->watch, events, sizeof events / sizeof *events, 0);
     for (int i = 0; i < count; i++) {
-        exchange *e = events[i].data.ptr;
+        connection *c = events[i].data.ptr;
+        exchange *e = c->exchange;
+        c->left_ms = now_ms();
         /* A complete answer on its way may still be wanted by a client that has only ended its own side. */
-        if (!e->is_gone && !(e->is_queued && e->reply.is_complete))
+        if (e && e->has_begun && !e->is_gone && !(e->is_queued && e->reply.is_complete))
             hang_up(e);
     }
 }
@@ -402,7 +427,9 @@ static void sweep(ap_server *server)
     server->swept_ms = now;
     for (connection *c = server->connections; c; c = c->next) {
         exchange *e = c->exchange;
-        if (!e) {
+        if (c->left_ms && now - c->left_ms > GONE_MS && !(e && e->has_begun)) {
+            (void)shutdown(c->fd, SHUT_RDWR); /* the library did not see the end of what it reads */
+        } else if (!e) {
             if (now - c->since_ms > o->header_ms)
                 (void)shutdown(c->fd, SHUT_RDWR);
         } else if (!e->has_begun) {
@@ -526,7 +553,7 @@ void ap_server_poll(ap_server *server, struct pollfd fds[AP_SERVER_FDS], int *ti
 {
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     MHD_UNSIGNED_LONG_LONG due_ms;
-    int wait_ms = server->connections ? SWEEP_MS : -1;
+    int wait_ms = server->must_run ? 0 : server->connections ? SWEEP_MS : -1;
     if (MHD_get_timeout(server->daemon, &due_ms) == MHD_YES && (wait_ms < 0 || due_ms < (unsigned)wait_ms))
         wait_ms = (int)due_ms;
     if (wait_ms >= 0 && (*timeout_ms < 0 || wait_ms < *timeout_ms))
@@ -539,6 +566,7 @@ void ap_server_run(ap_server *server)
 {
     look_for_gone_clients(server);
     sweep(server);
+    server->must_run = false;
     (void)MHD_run(server->daemon);
 }
 
