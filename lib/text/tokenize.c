@@ -17,6 +17,9 @@ enum {
     SEEN_SLOTS_MAX = 1 << 16   /* 1.5 MiB */
 };
 
+#define REPLACEMENT "\xef\xbf\xbd"
+enum { REPLACEMENT_BYTES = 3 };
+
 typedef struct seen_word {
     uint32_t hash;
     uint32_t ids;   /* where in the output of this call */
@@ -31,7 +34,7 @@ typedef struct work {
     size_t first; /* the output of this call starts here */
     ap_str text;
     ap_merger merger;
-    ap_buf spelled; /* SPM: the text as the vocabulary spells it */
+    ap_buf spelled; /* the text or word in characters the vocabulary has */
     seen_word *seen;
     uint32_t seen_mask;
     ap_error *err;
@@ -75,11 +78,21 @@ static ap_status add_unknown(work *w, uint8_t byte)
     int32_t unk = w->t->unk;
     if (unk < 0 || w->t->kinds[unk] != AP_TOKEN_UNKNOWN)
         return ap_fail(w->err, AP_E_ARG, "the vocabulary has no token for byte 0x%02x and none for unknown text", byte);
+    w->out->replaced++;
     return add_id(w, unk);
 }
 
 /* ---- Byte-level BPE ------------------------------------------------------- */
 
+static bool has_bytes(const ap_tokenizer *t, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (t->bytes[(uint8_t)p[i]] == AP_SYMBOL_NONE)
+            return false;
+    return true;
+}
+
+/* All bytes of the word have tokens. */
 static ap_status merge_word(work *w, ap_str word)
 {
     const ap_tokenizer *t = w->t;
@@ -90,19 +103,35 @@ static ap_status merge_word(work *w, ap_str word)
     uint32_t *symbols = ap_merger_begin(&w->merger, (uint32_t)word.len, &bytes);
     if (!symbols)
         return ap_fail_nomem(w->err, bytes);
-    AP_TRY(ap_ids_reserve(w->out, word.len, w->err));
-    for (size_t i = 0; i < word.len;) {
-        /* A byte without a token cuts the word: nothing can merge across it. */
-        uint32_t count = 0;
-        for (; i < word.len && t->bytes[(uint8_t)word.ptr[i]] != AP_SYMBOL_NONE; i++)
-            symbols[count++] = t->bytes[(uint8_t)word.ptr[i]];
-        count = ap_merger_run(&w->merger, &t->pairs, count);
-        for (uint32_t k = 0; k < count; k++)
-            w->out->ids[w->out->count++] = (int32_t)symbols[k];
-        if (i < word.len)
-            AP_TRY(add_unknown(w, (uint8_t)word.ptr[i++]));
-    }
+    for (size_t i = 0; i < word.len; i++)
+        symbols[i] = t->bytes[(uint8_t)word.ptr[i]];
+    uint32_t count = ap_merger_run(&w->merger, &t->pairs, (uint32_t)word.len);
+    AP_TRY(ap_ids_reserve(w->out, count, w->err));
+    for (uint32_t i = 0; i < count; i++)
+        w->out->ids[w->out->count++] = (int32_t)symbols[i];
     return AP_OK;
+}
+
+static ap_status replace_and_merge(work *w, ap_str word)
+{
+    ap_buf *s = &w->spelled;
+    bool can_replace = has_bytes(w->t, REPLACEMENT, REPLACEMENT_BYTES);
+    ap_buf_clear(s);
+    for (size_t i = 0, n; i < word.len; i += n) {
+        (void)ap_utf8_next(word.ptr + i, word.len - i, &n);
+        if (has_bytes(w->t, word.ptr + i, n)) {
+            AP_TRY(ap_buf_add(s, word.ptr + i, n, w->err));
+        } else if (can_replace) {
+            AP_TRY(ap_buf_add(s, REPLACEMENT, REPLACEMENT_BYTES, w->err));
+            w->out->replaced++;
+        } else {
+            if (s->len)
+                AP_TRY(merge_word(w, ap_buf_str(s)));
+            ap_buf_clear(s);
+            AP_TRY(add_unknown(w, (uint8_t)word.ptr[i]));
+        }
+    }
+    return s->len ? merge_word(w, ap_buf_str(s)) : AP_OK;
 }
 
 static uint32_t hash_word(ap_str word)
@@ -124,7 +153,7 @@ static uint32_t hash_word(ap_str word)
 static ap_status add_word(work *w, ap_str word)
 {
     if (!w->seen || word.len > SEEN_WORD_BYTES_MAX)
-        return merge_word(w, word);
+        return has_bytes(w->t, word.ptr, word.len) ? merge_word(w, word) : replace_and_merge(w, word);
     uint32_t hash = hash_word(word);
     seen_word *slot = &w->seen[hash & w->seen_mask];
     if (slot->hash == hash && slot->bytes == word.len && slot->at && memcmp(slot->at, word.ptr, word.len) == 0) {
@@ -135,6 +164,8 @@ static ap_status add_word(work *w, ap_str word)
         return AP_OK;
     }
     size_t before = w->out->count;
+    if (!has_bytes(w->t, word.ptr, word.len))
+        return replace_and_merge(w, word); /* not remembered: replacements are counted each time */
     AP_TRY(merge_word(w, word));
     *slot = (seen_word){.hash = hash, .at = word.ptr, .ids = (uint32_t)(before - w->first),
                         .bytes = (uint16_t)word.len, .id_count = (uint16_t)(w->out->count - before)};
@@ -294,7 +325,7 @@ ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, 
                       ap_ids *out, ap_error *err)
 {
     work w = {.t = tokenizer, .out = out, .first = out->count, .err = err};
-    size_t total = 0;
+    size_t total = 0, replaced_before = out->replaced;
     for (size_t i = 0; i < part_count; i++)
         if (!ap_add_size(total, parts[i].text.len, &total) || total > AP_TOKENIZE_BYTES_MAX)
             return ap_fail(err, AP_E_LIMIT, "text of more than %d bytes cannot be tokenised", AP_TOKENIZE_BYTES_MAX);
@@ -314,8 +345,10 @@ ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, 
         status = add_id(&w, tokenizer->bos);
     if (status == AP_OK && total)
         status = add_parts(&w, parts, part_count);
-    if (status != AP_OK)
+    if (status != AP_OK) {
         out->count = w.first;
+        out->replaced = replaced_before;
+    }
     ap_free(w.seen);
     ap_merger_deinit(&w.merger);
     ap_buf_deinit(&w.spelled);

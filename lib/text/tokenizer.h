@@ -16,8 +16,12 @@
  * either.
  *
  * Invalid UTF-8.  Each maximal invalid part is cut into words like U+FFFD and encoded as its own bytes, so any bytes
- * survive the way there and back if the vocabulary has all bytes.  A byte the vocabulary cannot spell becomes its
- * UNKNOWN token, or is refused if it has none.  U+0000 and U+FEFF are characters like others.
+ * survive the way there and back if the vocabulary has all bytes.  U+0000 and U+FEFF are characters like others.
+ *
+ * Bytes without a token.  Some byte-level vocabularies lack bytes that were rare in training (SmolLM2 lacks 0x06 and
+ * 0xff).  A character or invalid part that has one is encoded as U+FFFD and counted in ap_ids.replaced, so that the
+ * caller can tell.  (One reference drops such a character, another puts <|endoftext|> there: neither will do.)  If
+ * U+FFFD cannot be spelled either, and for SPM, the token of type UNKNOWN is put there; without one, refused.
  *
  * A tokenizer is constant after creation: any number of threads may use it.  Creation takes some tens of
  * milliseconds for 150,000 tokens; tokenising allocates per call, not per word, and takes time linear in the text.
@@ -84,6 +88,7 @@ typedef struct ap_ids {
     int32_t *ids;
     size_t count;
     size_t room;
+    size_t replaced; /* characters of the texts that no token could spell */
 } ap_ids;
 
 ap_status ap_ids_reserve(ap_ids *ids, size_t more, ap_error *err);
@@ -96,7 +101,7 @@ typedef struct ap_text_part {
 
 /* Adds the ids of the joined parts to *out.  Flags: AP_TOKENIZE_BOS puts the begin token first if the vocabulary
  * asks for it.  (AP_TOKENIZE_SPECIAL is what allow_special says here and has no effect.)  On failure *out is as
- * before.  AP_E_LIMIT beyond AP_TOKENIZE_BYTES_MAX; AP_E_ARG for a byte without a token; AP_E_NOMEM. */
+ * before.  AP_E_LIMIT beyond AP_TOKENIZE_BYTES_MAX; AP_E_ARG for text that cannot be spelled; AP_E_NOMEM. */
 ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, size_t part_count, unsigned flags,
                       ap_ids *out, ap_error *err);
 

@@ -1,0 +1,169 @@
+/* test_token_golden.c - pieces and ids against the package `tokenizers`, recorded by tests/golden/token_vectors.py.
+ *
+ * With two arguments, a GGUF file and a file of `ids` lines, checks those instead.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "support.h"
+
+#include <string.h>
+
+#include "text/split.h"
+#include "vocab_file.h"
+
+enum { TEXT_BYTES_MAX = 1 << 16, TOKENS_MAX = 2048 };
+
+typedef struct reader {
+    ap_buf file;
+    ap_classes *classes;
+    const ap_split *split;
+    ap_tokenizer *tokenizer;
+    ap_vocab_source source;
+    ap_str tokens[TOKENS_MAX], merges[TOKENS_MAX];
+    int32_t types[TOKENS_MAX];
+    char text[TEXT_BYTES_MAX];
+    unsigned line, wrong, pieces_checked, ids_checked;
+} reader;
+
+static unsigned digit_of(char c) { return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a' + 10); }
+
+/* Decodes the word at *p and steps over it and the space after it. */
+static ap_str read_hex(reader *r, const char **p)
+{
+    size_t n = 0;
+    const char *q = *p;
+    if (*q == '-')
+        q++;
+    for (; *q && *q != ' ' && *q != '\n'; q += 2) {
+        assert_true(n < sizeof r->text);
+        r->text[n++] = (char)(digit_of(q[0]) * 16 + digit_of(q[1]));
+    }
+    *p = q + (*q == ' ');
+    return (ap_str){r->text, n};
+}
+
+static bool next_number(const char **p, long *out)
+{
+    if (**p == '\n' || **p == 0)
+        return false;
+    char *end;
+    *out = strtol(*p, &end, 10);
+    *p = *end == ' ' ? end + 1 : end;
+    return true;
+}
+
+static void differ(reader *r, const char *what, ap_str text)
+{
+    if (r->wrong++ < 20)
+        print_message("line %u: %s differ for '%.*s'\n", r->line, what, (int)(text.len < 300 ? text.len : 300), text.ptr);
+}
+
+static void check_pieces(reader *r, const char *p)
+{
+    ap_str text = read_hex(r, &p), word;
+    ap_splitter splitter;
+    ap_splitter_begin(&splitter, r->classes, r->split, text);
+    long want;
+    bool same = true;
+    while (same && next_number(&p, &want))
+        same = ap_splitter_next(&splitter, &word) && (long)word.len == want;
+    if (!same || ap_splitter_next(&splitter, &word))
+        differ(r, "pieces", text);
+    r->pieces_checked++;
+}
+
+static void check_ids(reader *r, const char *p)
+{
+    ap_ids ids = {0};
+    ap_text_part part = {read_hex(r, &p), true};
+    assert_ok(ap_tokenize(r->tokenizer, &part, 1, 0, &ids, err));
+    size_t i = 0;
+    long want;
+    bool same = true;
+    for (; next_number(&p, &want); i++)
+        same = same && i < ids.count && ids.ids[i] == want;
+    if (!same || i != ids.count)
+        differ(r, "ids", part.text);
+    ap_buf back = {0};
+    assert_ok(ap_detokenize(r->tokenizer, ids.ids, ids.count, AP_DETOKENIZE_SPECIAL, &back, err));
+    if (ids.replaced == 0 && !ap_str_equal(ap_buf_str(&back), part.text))
+        differ(r, "bytes there and back", part.text);
+    ap_buf_deinit(&back);
+    ap_ids_deinit(&ids);
+    r->ids_checked++;
+}
+
+static ap_str rest_of_line(const char *p) { return (ap_str){p, strcspn(p, "\n")}; }
+
+static void read_line(reader *r, const char *p)
+{
+    ap_vocab_source *s = &r->source;
+    if (strncmp(p, "split ", 6) == 0) {
+        r->split = ap_split_find(rest_of_line(p + 6));
+        assert_non_null(r->split);
+    } else if (strncmp(p, "pieces ", 7) == 0) {
+        check_pieces(r, p + 7);
+    } else if (strncmp(p, "vocab ", 6) == 0) {
+        *s = (ap_vocab_source)AP_VOCAB_SOURCE_NONE;
+        s->kind = AP_VOCAB_BPE;
+        s->pre = rest_of_line(p + 6);
+        s->tokens = r->tokens, s->merges = r->merges, s->types = r->types;
+    } else if (strncmp(p, "token ", 6) == 0) {
+        assert_true(s->token_count < TOKENS_MAX);
+        r->types[s->token_count] = p[6] - '0';
+        r->tokens[s->token_count++] = rest_of_line(p + 8);
+    } else if (strncmp(p, "merge ", 6) == 0) {
+        assert_true(s->merge_count < TOKENS_MAX);
+        r->merges[s->merge_count++] = rest_of_line(p + 6);
+    } else if (strncmp(p, "ready", 5) == 0) {
+        ap_tokenizer_destroy(&r->tokenizer);
+        assert_ok(ap_tokenizer_create(&r->tokenizer, s, err));
+    } else if (strncmp(p, "ids ", 4) == 0) {
+        check_ids(r, p + 4);
+    } else {
+        assert_true(*p == '#' || *p == '\n');
+    }
+}
+
+static void check_file(reader *r, const char *path)
+{
+    assert_ok(ap_file_read(path, 1 << 30, &r->file, err));
+    r->classes = calloc(1, sizeof *r->classes);
+    assert_non_null(r->classes);
+    ap_classes_fill(r->classes);
+    for (const char *p = r->file.ptr; *p; p += strcspn(p, "\n") + 1) {
+        r->line++;
+        read_line(r, p);
+    }
+    ap_tokenizer_destroy(&r->tokenizer);
+    ap_buf_deinit(&r->file);
+    free(r->classes);
+    print_message("%u texts cut, %u tokenised, %u differ\n", r->pieces_checked, r->ids_checked, r->wrong);
+    assert_int_equal(r->wrong, 0);
+}
+
+static void recorded_pieces_and_ids(void **state)
+{
+    reader *r = calloc(1, sizeof *r);
+    check_file(r, ap_test_file("text/data/token_vectors.txt"));
+    assert_true(r->pieces_checked > 1000 && r->ids_checked > 500);
+    free(r);
+}
+
+static const char *const *given;
+
+static void given_ids(void **state)
+{
+    reader *r = calloc(1, sizeof *r);
+    assert_ok(vocab_file_open(&r->tokenizer, given[1], err));
+    check_file(r, given[2]);
+    free(r);
+}
+
+int main(int argc, char **argv)
+{
+    given = (const char *const *)argv;
+    const struct CMUnitTest recorded[] = {cmocka_unit_test(recorded_pieces_and_ids)};
+    const struct CMUnitTest other[] = {cmocka_unit_test(given_ids)};
+    return argc == 3 ? cmocka_run_group_tests(other, NULL, NULL) : cmocka_run_group_tests(recorded, NULL, NULL);
+}
