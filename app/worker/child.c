@@ -41,7 +41,12 @@ static void end_line(ap_words *words, const char *name)
             if ((unsigned char)words->last[i] >= 0x80)
                 words->last[i] = '?';
     words->length = 0;
-    ap_log(AP_LOG_WARN, "worker %s: %s", name, words->last);
+    if (words->logged < AP_WORDS_LOGGED_MAX)
+        ap_log(AP_LOG_WARN, "worker %s: %s", name, words->last);
+    else if (words->logged == AP_WORDS_LOGGED_MAX)
+        ap_log(AP_LOG_WARN, "worker %s: wrote %d lines; further ones are not shown", name, AP_WORDS_LOGGED_MAX);
+    if (words->logged <= AP_WORDS_LOGGED_MAX)
+        words->logged++;
 }
 
 void ap_words_drain(ap_words *words, const char *name)

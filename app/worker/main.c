@@ -266,6 +266,7 @@ int ap_worker_main(int argc, char **argv)
     static worker w; /* never freed, see end() */
     ap_error error = {0};
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGBUS, SIG_DFL); /* a model file cut short; a sanitizer would take it for a bug */
     w.is_open = true;
     w.reader.payload_max = AP_WORKER_JOB_BYTES_MAX;
     w.reader.kinds =

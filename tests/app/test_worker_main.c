@@ -198,7 +198,7 @@ static void a_front_that_does_not_read_stops_the_worker_in_bounded_memory(void *
 #endif
     (void)pages;
     unsigned seen_text = s.text;
-    assert_ok(receive_until(w, &s, &s.text, seen_text + 100000, err)); /* and on it goes */
+    assert_ok(receive_until(w, &s, &s.text, seen_text + 20000, err)); /* and on it goes */
     ap_worker_stop(&w, 5000);
 }
 

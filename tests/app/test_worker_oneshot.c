@@ -173,6 +173,28 @@ static void a_crash_is_told_and_nothing_else_is_lost(void **state)
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 }
 
+static ap_status chatter(ap_oneshot *self, void *context, ap_error *err)
+{
+    for (int i = 0; i < 100000; i++)
+        (void)!write(2, "noise and more noise\n", 21);
+    return AP_OK;
+}
+
+static void a_child_cannot_fill_the_log(void **state)
+{
+    char path[] = "/tmp/aperto-log-XXXXXX";
+    int fd = mkstemp(path), kept = dup(2);
+    dup2(fd, 2);
+    ap_status status = ap_worker_oneshot(chatter, NULL, &plain, NULL);
+    dup2(kept, 2);
+    off_t bytes = lseek(fd, 0, SEEK_END);
+    close(fd);
+    close(kept);
+    unlink(path);
+    assert_int_equal(status, AP_OK);
+    assert_true(bytes > 1000 && bytes < 20000);
+}
+
 /* A child that went bad speaks to the parent directly. */
 static ap_status speak_badly(ap_oneshot *self, void *context, ap_error *err)
 {
@@ -237,6 +259,7 @@ int main(void)
         cmocka_unit_test(progress_is_told_but_not_a_hundred_thousand_times),
         cmocka_unit_test(a_failure_comes_back_with_status_and_message),
         cmocka_unit_test(a_crash_is_told_and_nothing_else_is_lost),
+        cmocka_unit_test(a_child_cannot_fill_the_log),
         cmocka_unit_test(a_child_that_breaks_the_protocol_is_refused),
         cmocka_unit_test(descriptors_that_may_be_written_are_refused),
         cmocka_unit_test(a_hundred_one_after_the_other_leave_no_descriptor),
