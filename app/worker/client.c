@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -20,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "worker/child.h"
+#include "worker/event.h"
 #include "worker/wire.h"
 
 enum {
@@ -221,177 +221,44 @@ ap_status ap_worker_cancel(ap_worker *worker, uint64_t id)
 
 ap_status ap_worker_ask_stats(ap_worker *worker) { return send_small(worker, AP_WORKER_STATS, 0); }
 
-/* ---- From the worker: each field, by kind -------------------------------- */
+/* ---- From the worker ----------------------------------------------------- */
 
 static ap_status broke(ap_error *err, const char *what)
 {
     return ap_fail(err, AP_E_WORKER, "the worker broke the protocol: %s", what);
 }
 
-static bool get_u32(const json_t *object, const char *key, uint32_t *value)
+static ap_status take_ready(ap_worker *worker, json_t *body, ap_error *err)
 {
-    const json_t *number = json_object_get(object, key);
-    if (!json_is_integer(number) || json_integer_value(number) < 0 || json_integer_value(number) > UINT32_MAX)
-        return false;
-    *value = (uint32_t)json_integer_value(number);
-    return true;
-}
-
-static bool get_finite(const json_t *object, const char *key, double low, double *value)
-{
-    const json_t *number = json_object_get(object, key);
-    if (!json_is_number(number))
-        return false;
-    *value = json_number_value(number);
-    return isfinite(*value) && *value >= low;
-}
-
-/* A string without NUL inside, so that it is safe as a C string. */
-static const char *get_text(const json_t *object, const char *key)
-{
-    const json_t *text = json_object_get(object, key);
-    const char *value = json_string_value(text);
-    return value && strlen(value) == json_string_length(text) ? value : NULL;
-}
-
-static bool is_token(const json_t *token)
-{
-    uint32_t id;
-    double logprob;
-    const json_t *bytes = json_object_get(token, "bytes"), *byte;
-    size_t i;
-    if (!get_u32(token, "id", &id) || id > INT32_MAX || !get_finite(token, "logprob", -9999, &logprob) ||
-        !json_is_string(json_object_get(token, "text")) || !json_is_array(bytes))
-        return false;
-    json_array_foreach(bytes, i, byte)
-        if (!json_is_integer(byte) || json_integer_value(byte) < 0 || json_integer_value(byte) > 255)
-            return false;
-    return true;
-}
-
-static bool are_tokens(const json_t *tokens)
-{
-    const json_t *token, *top, *other;
-    size_t i, k;
-    if (!json_is_array(tokens))
-        return false;
-    json_array_foreach(tokens, i, token) {
-        if (!is_token(token))
-            return false;
-        top = json_object_get(token, "top");
-        if (!json_is_array(top))
-            return false;
-        json_array_foreach(top, k, other)
-            if (!is_token(other))
-                return false;
-    }
-    return true;
-}
-
-static bool take_text(const json_t *body, ap_worker_event *event)
-{
-    const json_t *text = json_object_get(body, "text");
-    event->text = json_string_value(text);
-    event->text_length = json_string_length(text);
-    return event->text != NULL;
-}
-
-static ap_status read_done(const json_t *body, ap_worker_event *event, ap_error *err)
-{
-    const char *reason = get_text(body, "finish_reason");
-    if (reason && strcmp(reason, "stop") == 0)
-        event->finish = AP_FINISH_STOP;
-    else if (reason && strcmp(reason, "length") == 0)
-        event->finish = AP_FINISH_LENGTH;
-    else if (reason && strcmp(reason, "cancelled") == 0)
-        event->finish = AP_FINISH_CANCELLED;
-    else
-        return broke(err, "DONE without a finish_reason that is known");
-    const json_t *stop = json_object_get(body, "stop");
-    event->stop = json_string_value(stop);
-    if (!take_text(body, event) || (!event->stop && !json_is_null(stop)) ||
-        !get_u32(body, "prompt_tokens", &event->prompt_tokens) ||
-        !get_u32(body, "completion_tokens", &event->completion_tokens) ||
-        !get_finite(body, "prompt_ms", 0, &event->prompt_ms) ||
-        !get_finite(body, "completion_ms", 0, &event->completion_ms))
-        return broke(err, "a field of DONE is missing or wrong");
-    return AP_OK;
-}
-
-static ap_status read_error(const json_t *body, ap_worker_event *event, ap_error *err)
-{
-    const char *name = get_text(body, "status");
-    event->message = get_text(body, "message");
-    event->param = get_text(body, "param");
-    const json_t *param = json_object_get(body, "param");
-    if (!name || !ap_wire_status_from(ap_str_from(name), &event->status) || !event->message || !*event->message ||
-        strlen(event->message) >= sizeof((ap_error *)0)->message || (param && !json_is_null(param) && !event->param))
-        return broke(err, "a field of ERROR is missing or wrong");
-    for (const char *p = event->message; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return broke(err, "the message of an ERROR is not one line");
-    if ((json_object_get(body, "prompt_tokens") && !get_u32(body, "prompt_tokens", &event->prompt_tokens)) ||
-        (json_object_get(body, "context_tokens") && !get_u32(body, "context_tokens", &event->context_tokens)))
-        return broke(err, "a count of an ERROR is wrong");
-    return AP_OK;
-}
-
-static ap_status read_ready(ap_worker *worker, json_t *body, ap_error *err)
-{
-    const char *sandbox = get_text(body, "sandbox");
+    const char *sandbox = json_string_value(json_object_get(body, "sandbox"));
     if (worker->is_ready)
         return broke(err, "READY came twice");
-    if (!sandbox || strlen(sandbox) >= sizeof worker->sandbox || !json_is_object(json_object_get(body, "model")) ||
-        !json_is_object(json_object_get(body, "engine")))
-        return broke(err, "a field of READY is missing or wrong");
+    if (strlen(sandbox) >= sizeof worker->sandbox)
+        return broke(err, "its sandbox has a long name");
     memcpy(worker->sandbox, sandbox, strlen(sandbox) + 1);
     worker->info = json_incref(body);
     worker->is_ready = true;
     return AP_OK;
 }
 
-static ap_status read_event(ap_worker *worker, const ap_wire_frame *frame, json_t *body, ap_worker_event *event,
-                            ap_error *err)
+/* Whether what was said fits what was asked. */
+static ap_status check_turn(ap_worker *worker, json_t *body, const ap_worker_event *event, ap_error *err)
 {
-    bool is_live = frame->id != 0 && find_live(worker, frame->id) < worker->live_count;
-    event->kind = (ap_worker_kind)frame->kind;
-    event->id = frame->id;
-    event->body = body;
-    bool of_worker = frame->kind == AP_WORKER_READY || frame->kind == AP_WORKER_STATS_REPLY;
-    if (of_worker ? frame->id != 0 : !is_live && !(frame->kind == AP_WORKER_ERROR && frame->id == 0))
+    if (event->kind == AP_WORKER_READY)
+        return take_ready(worker, body, err);
+    if (event->id != 0 && find_live(worker, event->id) == worker->live_count)
         return broke(err, "it spoke of a request that it does not have");
-    switch (event->kind) {
-    case AP_WORKER_READY:
-        return read_ready(worker, body, err);
-    case AP_WORKER_STATS_REPLY:
-        return AP_OK;
-    case AP_WORKER_ACCEPTED:
-        return get_u32(body, "prompt_tokens", &event->prompt_tokens) ? AP_OK : broke(err, "ACCEPTED without a count");
-    case AP_WORKER_TEXT:
-        event->tokens = json_object_get(body, "tokens");
-        if (!take_text(body, event) || (event->tokens && !are_tokens(event->tokens)))
-            return broke(err, "a field of TEXT is missing or wrong");
-        return AP_OK;
-    case AP_WORKER_DONE:
-        return read_done(body, event, err);
-    case AP_WORKER_ERROR:
-        return read_error(body, event, err);
-    default:
-        return broke(err, "it sent a frame that only the front sends");
-    }
+    return AP_OK;
 }
 
 static ap_status handle_frame(ap_worker *worker, const ap_wire_frame *frame, ap_worker_event_fn *fn, void *context,
                               ap_error *err)
 {
-    json_error_t detail;
-    json_t *body = json_loadb(frame->payload, frame->bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &detail);
-    if (!json_is_object(body)) {
-        json_decref(body);
-        return broke(err, "a payload is not a JSON object");
-    }
-    ap_worker_event event = {0};
-    ap_status status = read_event(worker, frame, body, &event, err);
+    ap_worker_event event;
+    json_t *body = NULL;
+    ap_status status = ap_worker_event_read(frame, &event, &body, err);
+    if (status == AP_OK)
+        status = check_turn(worker, body, &event, err);
     if (status == AP_OK && event.kind == AP_WORKER_ERROR && event.id == 0) {
         (void)ap_fail(&worker->report, event.status, "%s", event.message); /* the end follows */
     } else if (status == AP_OK) {
