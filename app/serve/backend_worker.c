@@ -175,7 +175,10 @@ static ap_status describe(void *self, size_t model, ap_buf *out, bool *is_ready,
         AP_TRY(ap_buf_add_str(out, AP_STR(",\"sandbox\":"), err));
         AP_TRY(ap_json_add_text(out, ap_str_from(ap_worker_sandbox(worker)), err));
         AP_TRY(add_member(out, "model", json_object_get(info, "model"), err));
-        AP_TRY(add_member(out, "engine", json_object_get(info, "engine"), err));
+        /* Of the engine only what does not change; the counts of READY are those of an idle start. */
+        static const char *const lasting[] = {"isa", "threads", "context_tokens", "memory_bytes"};
+        for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++)
+            AP_TRY(add_member(out, lasting[i], json_object_get(json_object_get(info, "engine"), lasting[i]), err));
     }
     return ap_buf_add_char(out, '}', err);
 }

@@ -247,7 +247,8 @@ unsigned fake_backend_live(const fake_backend *f) { return atomic_load(&f->live)
 
 struct fake_server {
     ap_serve_options options;
-    fake_backend *backend;
+    fake_backend *backend; /* NULL over another one */
+    ap_backend over;
     int stop_fd;
     pthread_t thread;
     atomic_uint port; /* 0: not yet */
@@ -277,21 +278,22 @@ static void on_listening(void *context, const char *host, uint16_t port)
 static void *serve(void *context)
 {
     fake_server *s = context;
-    s->status = ap_serve_loop(&s->options, fake_backend_of(s->backend), s->stop_fd, &s->error);
+    s->status = ap_serve_loop(&s->options, s->over, s->stop_fd, &s->error);
     atomic_store(&s->is_over, true);
     return NULL;
 }
 
 static void nap(void) { (void)usleep(1000); }
 
-fake_server *fake_start(const ap_serve_options *options)
+static fake_server *start(const ap_serve_options *options, fake_backend *fake, ap_backend over)
 {
     fake_server *s = calloc(1, sizeof *s);
     assert_non_null(s);
+    s->backend = fake;
+    s->over = over;
     s->options = *options;
     s->options.listening = on_listening;
     s->options.listening_context = s;
-    s->backend = fake_backend_create();
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     assert_true(s->stop_fd >= 0);
     assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
@@ -300,6 +302,17 @@ fake_server *fake_start(const ap_serve_options *options)
     if (atomic_load(&s->is_over))
         fail_msg("the server did not start: %s", s->error.message);
     return s;
+}
+
+fake_server *fake_start(const ap_serve_options *options)
+{
+    fake_backend *fake = fake_backend_create();
+    return start(options, fake, fake_backend_of(fake));
+}
+
+fake_server *fake_start_over(const ap_serve_options *options, ap_backend backend)
+{
+    return start(options, NULL, backend);
 }
 
 void fake_signal(fake_server *s)
@@ -324,14 +337,15 @@ void fake_stop(fake_server *s, unsigned times)
     assert_int_equal(pthread_join(s->thread, NULL), 0);
     assert_int_equal(s->status, AP_OK);
     assert_int_equal(fake_live(s), 0); /* nothing goes on for nobody */
-    fake_backend_destroy(s->backend);
+    if (s->backend)
+        fake_backend_destroy(s->backend);
     (void)close(s->stop_fd);
     free(s);
 }
 
 uint16_t fake_port(const fake_server *s) { return (uint16_t)atomic_load(&s->port); }
-unsigned fake_live(const fake_server *s) { return atomic_load(&s->backend->live); }
-unsigned fake_cancelled(const fake_server *s) { return atomic_load(&s->backend->cancelled); }
+unsigned fake_live(const fake_server *s) { return s->backend ? atomic_load(&s->backend->live) : 0; }
+unsigned fake_cancelled(const fake_server *s) { return s->backend ? atomic_load(&s->backend->cancelled) : 0; }
 
 bool fake_wait_live(const fake_server *s, unsigned count, unsigned timeout_ms)
 {

@@ -24,6 +24,8 @@ typedef struct fake_server fake_server;
 
 ap_serve_options fake_options(void);
 fake_server *fake_start(const ap_serve_options *options);
+/* The same over another backend, which must outlive it. */
+fake_server *fake_start_over(const ap_serve_options *options, ap_backend backend);
 /* Told to stop once (twice: at once); waits for its end. */
 void fake_stop(fake_server *server, unsigned times);
 void fake_signal(fake_server *server);

@@ -1,0 +1,240 @@
+/* The whole way: sockets, the interface, a real worker in its sandbox, a tiny model.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "serve_fake.h"
+#include "tiny_model.h"
+
+static ap_serve_options options;
+static ap_served_model model = {.name = "tiny", .packed_fd = -1, .digest = "0123456789abcdef", .created = 1700000000};
+static ap_workers *workers;
+static fake_server *server;
+static char packed_path[] = "/tmp/aperto-serve-XXXXXX";
+
+static int start(void **state)
+{
+    const ap_tiny_model tiny = {.seed = 11};
+    ap_import_report report;
+    ap_import_options import = {.size = sizeof import};
+    int source = ap_tiny_model_file(&tiny), out = mkostemp(packed_path, O_CLOEXEC);
+    assert_ok(ap_model_import(source, out, &import, &report, err));
+    (void)close(source);
+    (void)close(out);
+    model.packed_fd = open(packed_path, O_RDONLY | O_CLOEXEC);
+    options = fake_options();
+    options.models = &model;
+    options.model_count = 1;
+    assert_ok(ap_workers_create(&workers, &options, err));
+    server = fake_start_over(&options, ap_workers_backend(workers));
+    return 0;
+}
+
+static int stop(void **state)
+{
+    fake_stop(server, 1);
+    ap_workers_destroy(&workers, 2000);
+    (void)close(model.packed_fd);
+    (void)unlink(packed_path);
+    return 0;
+}
+
+static int ask(const char *path, const char *body, response *r)
+{
+    client_request(server, body ? "POST" : "GET", path, NULL, body, r);
+    return r->status;
+}
+
+static bool wait_ready(const char *wanted, unsigned timeout_ms)
+{
+    for (unsigned i = 0; i < timeout_ms / 10; i++) {
+        response r;
+        bool is_ready = ask("/readyz", NULL, &r) == 200 && body_contains(&r, wanted);
+        response_deinit(&r);
+        if (is_ready)
+            return true;
+        (void)usleep(10000);
+    }
+    return false;
+}
+
+/* The worker is this process's only child. */
+static pid_t worker_pid(void)
+{
+    char path[64], line[512];
+    struct dirent *entry;
+    pid_t found = 0;
+    DIR *processes = opendir("/proc");
+    assert_non_null(processes);
+    while ((entry = readdir(processes))) {
+        (void)snprintf(path, sizeof path, "/proc/%.20s/stat", entry->d_name);
+        FILE *file = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' ? fopen(path, "r") : NULL;
+        if (!file)
+            continue;
+        int parent = 0;
+        char kind = 0;
+        if (fgets(line, sizeof line, file) && strrchr(line, ')') &&
+            sscanf(strrchr(line, ')') + 2, "%c %d", &kind, &parent) == 2 && parent == getpid() && kind != 'Z')
+            found = atoi(entry->d_name);
+        (void)fclose(file);
+    }
+    (void)closedir(processes);
+    return found;
+}
+
+static void the_model_becomes_ready_and_says_what_is_in_force(void **state)
+{
+    response r;
+    assert_true(wait_ready("\"sandbox\":\"full\"", 20000));
+    assert_int_equal(ask("/readyz", NULL, &r), 200);
+    assert_true(body_contains(&r, "\"isa\":\""));
+    assert_true(body_contains(&r, "\"context_tokens\":4096"));
+    response_deinit(&r);
+}
+
+static char *answer_of(const char *body)
+{
+    response r;
+    if (ask("/v1/chat/completions", body, &r) != 200)
+        fail_msg("status %d: %s", r.status, r.body.ptr);
+    json_t *root = json_loadb(r.body.ptr, r.body.len, 0, NULL);
+    json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
+    char *text = json_dumps(choice, JSON_COMPACT | JSON_SORT_KEYS);
+    json_decref(root);
+    response_deinit(&r);
+    assert_non_null(text);
+    return text;
+}
+
+static void one_seed_is_one_answer_alone_and_in_company(void **state)
+{
+    static const char body[] = "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_tokens\":40,"
+                               "\"seed\":7,\"logprobs\":true,\"top_logprobs\":3,\"logit_bias\":{\"10\":-100}}";
+    static const char company[] = "{\"model\":\"tiny\",\"prompt\":\"other\",\"max_tokens\":2000,\"n\":4,\"ignore_eos\":true}";
+    char *alone = answer_of(body), *again = answer_of(body);
+    assert_string_equal(alone, again);
+    int fd = client_connect(server);
+    ap_buf text = {0};
+    assert_ok(ap_buf_printf(&text, err, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
+                            strlen(company), company));
+    assert_true(client_send(fd, text.ptr, text.len));
+    assert_true(wait_ready("\"requests\":4", 5000));
+    char *among = answer_of(body);
+    assert_string_equal(alone, among);
+    (void)close(fd);
+    assert_true(wait_ready("\"requests\":0", 5000)); /* the company was cancelled with its client */
+    ap_buf_deinit(&text);
+    free(alone);
+    free(again);
+    free(among);
+}
+
+static void a_prompt_that_does_not_fit_gets_both_counts(void **state)
+{
+    ap_buf body = {0};
+    response r;
+    for (int is_stream = 0; is_stream < 2; is_stream++) {
+        ap_buf_clear(&body);
+        assert_ok(ap_buf_printf(&body, err, "{\"model\":\"tiny\",\"stream\":%s,\"prompt\":[5", is_stream ? "true" : "false"));
+        for (int i = 1; i < 4096; i++)
+            assert_ok(ap_buf_printf(&body, err, ",5"));
+        assert_ok(ap_buf_printf(&body, err, "],\"max_tokens\":1}"));
+        assert_int_equal(ask("/v1/completions", body.ptr, &r), 400);
+        assert_true(body_contains(&r, "context_length_exceeded"));
+        assert_true(body_contains(&r, "4096"));
+        response_deinit(&r);
+    }
+    assert_int_equal(ask("/v1/completions", "{\"model\":\"tiny\",\"prompt\":[5,6],\"max_tokens\":4095}", &r), 400);
+    assert_true(body_contains(&r, "\"param\":\"max_tokens\""));
+    response_deinit(&r);
+    ap_buf_deinit(&body);
+}
+
+static void what_only_the_model_can_know_is_refused_by_it(void **state)
+{
+    response r;
+    assert_int_equal(ask("/v1/completions", "{\"model\":\"tiny\",\"prompt\":[5,99999]}", &r), 400);
+    assert_true(body_contains(&r, "\"param\":\"prompt\""));
+    response_deinit(&r);
+    assert_int_equal(ask("/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"a\",\"logit_bias\":{\"99999\":1}}", &r), 400);
+    assert_true(body_contains(&r, "\"param\":\"logit_bias\""));
+    response_deinit(&r);
+}
+
+static void a_killed_worker_fails_its_requests_and_is_replaced(void **state)
+{
+    static const char body[] = "{\"model\":\"tiny\",\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
+    char first;
+    response r;
+    ap_buf text = {0};
+    int fd = client_connect(server);
+    assert_ok(ap_buf_printf(&text, err, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
+                            strlen(body), body));
+    assert_true(client_send(fd, text.ptr, text.len));
+    assert_int_equal(recv(fd, &first, 1, MSG_PEEK), 1); /* the answer has begun */
+    pid_t pid = worker_pid();
+    assert_true(pid > 0);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    client_read(fd, &r);
+    assert_int_equal(r.status, 200);
+    assert_true(body_contains(&r, "worker_ended"));
+    assert_false(body_contains(&r, "[DONE]"));
+    response_deinit(&r);
+    ap_buf_deinit(&text);
+    (void)close(fd);
+    assert_int_equal(ask("/healthz", NULL, &r), 200); /* the front lives */
+    response_deinit(&r);
+    assert_true(wait_ready("\"restarts\":1", 20000));
+    assert_int_equal(ask("/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"a\"}", &r), 200);
+    response_deinit(&r);
+}
+
+typedef struct crowd {
+    atomic_uint answered, refused, other;
+} crowd;
+
+static void *ask_often(void *context)
+{
+    crowd *c = context;
+    for (int i = 0; i < 6; i++) {
+        response r;
+        int status = ask("/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"a\",\"max_tokens\":8,\"n\":3}", &r);
+        atomic_fetch_add(status == 200 ? &c->answered : status == 429 ? &c->refused : &c->other, 1);
+        response_deinit(&r);
+    }
+    return NULL;
+}
+
+static void many_clients_are_all_answered(void **state)
+{
+    enum { CLIENTS = 12 };
+    pthread_t threads[CLIENTS];
+    crowd c = {0};
+    for (int i = 0; i < CLIENTS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_often, &c), 0);
+    for (int i = 0; i < CLIENTS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(atomic_load(&c.answered), 6 * CLIENTS);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "worker") == 0)
+        return ap_worker_main(argc, argv);
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_model_becomes_ready_and_says_what_is_in_force),
+        cmocka_unit_test(one_seed_is_one_answer_alone_and_in_company),
+        cmocka_unit_test(a_prompt_that_does_not_fit_gets_both_counts),
+        cmocka_unit_test(what_only_the_model_can_know_is_refused_by_it),
+        cmocka_unit_test(many_clients_are_all_answered),
+        cmocka_unit_test(a_killed_worker_fails_its_requests_and_is_replaced),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
