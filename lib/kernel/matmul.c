@@ -182,15 +182,14 @@ static void store(const ap_matmul_job *job, uint32_t panel, uint32_t token, cons
     memcpy(job->y + token * job->y_stride + row, acc, (left < LANES ? left : LANES) * sizeof *acc);
 }
 
-static void product(const ap_matmul_job *job, uint32_t panel_begin, uint32_t panel_end, unpack_fn *unpack,
-                    chain_fn *chain)
+static void product(const ap_matmul_job *job, ap_matmul_part part, unpack_fn *unpack, chain_fn *chain)
 {
     const ap_matrix *m = job->matrix;
     const ap_acts *acts = job->acts;
     uint64_t panel_bytes = ap_panel_bytes(m->type, m->cols);
-    for (uint32_t panel = panel_begin; panel < panel_end; panel++)
-        for (uint32_t first = 0; first < acts->tokens; first += TOKENS_AT_ONCE) {
-            uint32_t count = acts->tokens - first < TOKENS_AT_ONCE ? acts->tokens - first : TOKENS_AT_ONCE;
+    for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel++)
+        for (uint32_t first = part.token_begin; first < part.token_end; first += TOKENS_AT_ONCE) {
+            uint32_t count = part.token_end - first < TOKENS_AT_ONCE ? part.token_end - first : TOKENS_AT_ONCE;
             float acc[TOKENS_AT_ONCE][LANES] = {0};
             for (uint32_t block = 0; block < m->cols / AP_BLOCK_COLS; block++) {
                 block32 b;
@@ -204,44 +203,44 @@ static void product(const ap_matmul_job *job, uint32_t panel_begin, uint32_t pan
         }
 }
 
-static void product_q4_0(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q4_0(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q4_0, chain_32);
+    product(job, part, unpack_q4_0, chain_32);
 }
 
-static void product_q4_1(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q4_1(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q4_1, chain_32_min);
+    product(job, part, unpack_q4_1, chain_32_min);
 }
 
-static void product_q5_0(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q5_0(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q5_0, chain_32);
+    product(job, part, unpack_q5_0, chain_32);
 }
 
-static void product_q5_1(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q5_1(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q5_1, chain_32_min);
+    product(job, part, unpack_q5_1, chain_32_min);
 }
 
-static void product_q8_0(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q8_0(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q8_0, chain_32);
+    product(job, part, unpack_q8_0, chain_32);
 }
 
-static void product_q4_k(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q4_k(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q4_k, chain_32_min);
+    product(job, part, unpack_q4_k, chain_32_min);
 }
 
-static void product_q5_k(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q5_k(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q5_k, chain_32_min);
+    product(job, part, unpack_q5_k, chain_32_min);
 }
 
-static void product_q6_k(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_q6_k(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product(job, begin, end, unpack_q6_k, chain_16);
+    product(job, part, unpack_q6_k, chain_16);
 }
 
 /* Float weights: one fma per element, one chain over all columns. */
@@ -268,14 +267,14 @@ static float element_bf16(const unsigned char *panel, size_t index)
     return ap_f32_of_bf16(half);
 }
 
-static void product_float(const ap_matmul_job *job, uint32_t panel_begin, uint32_t panel_end, element_fn *element)
+static void product_float(const ap_matmul_job *job, ap_matmul_part part, element_fn *element)
 {
     const ap_matrix *m = job->matrix;
     const ap_acts *acts = job->acts;
     uint64_t panel_bytes = ap_panel_bytes(m->type, m->cols);
-    for (uint32_t panel = panel_begin; panel < panel_end; panel++) {
+    for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel++) {
         const unsigned char *weights = m->panels + panel * panel_bytes;
-        for (uint32_t t = 0; t < acts->tokens; t++) {
+        for (uint32_t t = part.token_begin; t < part.token_end; t++) {
             const float *x = acts->x + t * acts->x_stride;
             float acc[LANES] = {0};
             for (size_t k = 0; k < m->cols; k++)
@@ -286,19 +285,19 @@ static void product_float(const ap_matmul_job *job, uint32_t panel_begin, uint32
     }
 }
 
-static void product_f32(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_f32(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product_float(job, begin, end, element_f32);
+    product_float(job, part, element_f32);
 }
 
-static void product_f16(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_f16(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product_float(job, begin, end, element_f16);
+    product_float(job, part, element_f16);
 }
 
-static void product_bf16(const ap_matmul_job *job, uint32_t begin, uint32_t end)
+static void product_bf16(const ap_matmul_job *job, ap_matmul_part part)
 {
-    product_float(job, begin, end, element_bf16);
+    product_float(job, part, element_bf16);
 }
 
 /* 32 floats at most (the last columns of a float matrix); codes beyond `count` are 0. */

@@ -56,8 +56,12 @@ typedef struct ap_matmul_job {
 
 /* Codes and scales of one token: slab s is written to slabs[s * slab_stride]. */
 typedef void ap_quantize_fn(const float *x, uint32_t cols, ap_act_slab *slabs, size_t slab_stride);
-/* The rows of panels [begin, end), all tokens. */
-typedef void ap_matmul_fn(const ap_matmul_job *job, uint32_t panel_begin, uint32_t panel_end);
+/* A rectangle of the output: the rows of some panels, for some tokens. */
+typedef struct ap_matmul_part {
+    uint32_t panel_begin, panel_end;
+    uint32_t token_begin, token_end;
+} ap_matmul_part;
+typedef void ap_matmul_fn(const ap_matmul_job *job, ap_matmul_part part);
 
 enum { AP_MATMUL_TYPES = 32 };
 

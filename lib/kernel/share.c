@@ -1,14 +1,16 @@
 /* share.c - how a product is shared among the threads of a pool.
  *
- * Pieces are groups of four panels: 64 rows are 256 bytes of a token's output, so
- * two threads never write one cache line (given an aligned y), and four panels
- * are what the kernels stream at once.
+ * Panels go in groups of four: 64 rows are 256 bytes of a token's output, so two
+ * threads never write one cache line (given an aligned y), and four panels are
+ * what the kernels stream at once.  Few tokens: a piece is a run of groups, read
+ * once from memory.  Many: a group for about 128 tokens, which is enough to pay for
+ * unpacking and small enough for the last pieces to end together.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "kernel/kernel.h"
 
-enum { GROUP_PANELS = 4 };
+enum { GROUP_PANELS = 4, PIECE_TOKENS = 128, FEW_TOKENS = 64 };
 
 typedef struct product_run {
     const ap_kernels *kernels;
@@ -59,34 +61,59 @@ static uint32_t group_count(const ap_matmul_job *job)
     return panels / GROUP_PANELS + (panels % GROUP_PANELS != 0);
 }
 
-/* Groups of all jobs, numbered through. */
-static void multiply_groups(void *context, size_t begin, size_t end, unsigned thread)
+/* Stretches of tokens, each a multiple of 12 but the last: kernels take 3, 4 or 6 at a time. */
+static uint32_t stretch_tokens(uint32_t tokens)
+{
+    if (tokens <= FEW_TOKENS)
+        return tokens;
+    uint32_t stretches = (tokens - 1) / PIECE_TOKENS + 1;
+    return ((tokens - 1) / stretches + 12) / 12 * 12;
+}
+
+static uint32_t stretch_count(uint32_t tokens) { return tokens ? (tokens - 1) / stretch_tokens(tokens) + 1 : 0; }
+
+/* Pieces of all jobs, numbered through: the stretches of the first group, then of the next. */
+static void multiply_pieces(void *context, size_t begin, size_t end, unsigned thread)
 {
     const product_run *run = context;
     size_t first = 0;
     for (uint32_t i = 0; i < run->job_count && first < end; i++) {
         const ap_matmul_job *job = &run->jobs[i];
-        size_t groups = group_count(job);
-        size_t from = begin > first ? begin - first : 0, to = end - first < groups ? end - first : groups;
-        if (from < to) {
-            size_t panels = ap_panel_count(job->matrix->rows);
-            size_t last = to * GROUP_PANELS < panels ? to * GROUP_PANELS : panels;
-            run->kernels->matmul.product[job->matrix->type](job, (uint32_t)(from * GROUP_PANELS), (uint32_t)last);
+        ap_matmul_fn *product = run->kernels->matmul.product[job->matrix->type];
+        uint32_t tokens = job->acts->tokens, panels = ap_panel_count(job->matrix->rows);
+        uint32_t stretches = stretch_count(tokens), length = tokens ? stretch_tokens(tokens) : 0;
+        size_t pieces = (size_t)group_count(job) * stretches;
+        size_t from = begin > first ? begin - first : 0, to = end - first < pieces ? end - first : pieces;
+        while (from < to) {
+            /* With one stretch all groups are one call, so that reading ahead crosses from group to group. */
+            size_t group = from / stretches, stretch = from % stretches;
+            size_t last = stretches == 1 ? to : group + 1;
+            ap_matmul_part part = {.panel_begin = (uint32_t)group * GROUP_PANELS,
+                                   .token_begin = (uint32_t)stretch * length};
+            part.panel_end = last * GROUP_PANELS < panels ? (uint32_t)last * GROUP_PANELS : panels;
+            part.token_end = tokens - part.token_begin < length ? tokens : part.token_begin + length;
+            product(job, part);
+            from = stretches == 1 ? to : from + 1;
         }
-        first += groups;
+        first += pieces;
     }
 }
 
 void ap_matmul(const ap_kernels *kernels, ap_pool *pool, const ap_matmul_job *jobs, uint32_t job_count)
 {
     product_run run = {kernels, jobs, job_count};
-    size_t groups = 0;
+    size_t pieces = 0;
+    bool are_few = true;
     for (uint32_t i = 0; i < job_count; i++) {
         ap_assert(jobs[i].acts->cols == jobs[i].matrix->cols);
-        groups += group_count(&jobs[i]);
+        pieces += (size_t)group_count(&jobs[i]) * stretch_count(jobs[i].acts->tokens);
+        are_few = are_few && jobs[i].acts->tokens <= FEW_TOKENS;
     }
-    if (!pool)
-        multiply_groups(&run, 0, groups, 0);
-    else
-        ap_pool_run(pool, groups, 1, multiply_groups, &run);
+    if (!pool) {
+        multiply_pieces(&run, 0, pieces, 0);
+        return;
+    }
+    /* Long runs of memory for few tokens, yet several per thread: a thread may be held up. */
+    size_t grain = are_few ? pieces / (4 * (size_t)ap_pool_threads(pool)) : 1;
+    ap_pool_run(pool, pieces, grain < 1 ? 1 : grain > 16 ? 16 : grain, multiply_pieces, &run);
 }

@@ -22,7 +22,7 @@ static void (*const families[])(kcheck *k) = {
     kcheck_matmul,
 };
 
-enum { BLOCKS_MAX = 4096, GUARD_FLOATS = 32, FAILURES_SHOWN = 3, TIMES = 9 };
+enum { BLOCKS_MAX = 4096, GUARD_FLOATS = 128, FAILURES_SHOWN = 3, TIMES = 9 };
 
 /* What a slot has allocated. */
 static struct {

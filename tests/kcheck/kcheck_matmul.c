@@ -87,15 +87,15 @@ static void check_one(kcheck *k, ap_type type, int weights, int kind, uint32_t r
     size_t y_count = (tokens - 1) * y_stride + rows;
     float *want = kcheck_guarded(k, y_count, 0), *got = kcheck_guarded(k, y_count, shift);
     ap_matmul_job job = {&matrix, &acts, want, y_stride};
-    uint32_t panels = ap_panel_count(rows), split = kcheck_random(k) % (panels + 1);
-    k->plain.matmul.product[type](&job, 0, panels);
+    uint32_t panels = ap_panel_count(rows), split = kcheck_random(k) % (panels + 1), cut = kcheck_random(k) % (tokens + 1);
+    k->plain.matmul.product[type](&job, (ap_matmul_part){0, panels, 0, tokens});
     job.y = got;
-    if (split)
-        k->level.matmul.product[type](&job, 0, split);
-    if (split < panels)
-        k->level.matmul.product[type](&job, split, panels);
-    kcheck_same_floats(k, got, want, y_count, "%u rows (split at panel %u), %u columns, %u tokens, weights %s, inputs %s",
-                       rows, split, cols, tokens, weights_text[weights], kcheck_kind_name(kind));
+    k->level.matmul.product[type](&job, (ap_matmul_part){0, split, 0, tokens});
+    k->level.matmul.product[type](&job, (ap_matmul_part){split, panels, 0, cut});
+    k->level.matmul.product[type](&job, (ap_matmul_part){split, panels, cut, tokens});
+    kcheck_same_floats(k, got, want, y_count,
+                       "%u rows (split at panel %u), %u columns, %u tokens (at %u), weights %s, inputs %s", rows, split,
+                       cols, tokens, cut, weights_text[weights], kcheck_kind_name(kind));
     kcheck_guarded_check(k);
 }
 
@@ -155,7 +155,8 @@ typedef struct bench_context {
 static void call_product(const ap_kernels *kernels, void *context)
 {
     bench_context *c = context;
-    kernels->matmul.product[c->matrix.type](&c->job, 0, ap_panel_count(c->matrix.rows));
+    ap_matmul_part all = {0, ap_panel_count(c->matrix.rows), 0, c->acts.tokens};
+    kernels->matmul.product[c->matrix.type](&c->job, all);
 }
 
 static void call_quantize(const ap_kernels *kernels, void *context)

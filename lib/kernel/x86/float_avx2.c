@@ -55,16 +55,16 @@ INLINE void tile(const ap_type type, const unsigned char *columns, size_t count,
     }
 }
 
-INLINE void product(const ap_type type, const ap_matmul_job *job, uint32_t begin, uint32_t end)
+INLINE void product(const ap_type type, const ap_matmul_job *job, ap_matmul_part part)
 {
     const ap_acts *acts = job->acts;
     const ap_matrix *m = job->matrix;
     size_t panel_bytes = (size_t)m->cols * 16 * bytes_of(type);
     _Alignas(32) float sums[TOKENS_AT_ONCE][16];
-    for (uint32_t panel = begin; panel < end; panel++) {
+    for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel++) {
         uint32_t row = panel * AP_PANEL_ROWS, left = m->rows - row;
-        for (uint32_t token = 0; token < acts->tokens; token += TOKENS_AT_ONCE) {
-            uint32_t tokens = acts->tokens - token < TOKENS_AT_ONCE ? acts->tokens - token : TOKENS_AT_ONCE;
+        for (uint32_t token = part.token_begin; token < part.token_end; token += TOKENS_AT_ONCE) {
+            uint32_t tokens = part.token_end - token < TOKENS_AT_ONCE ? part.token_end - token : TOKENS_AT_ONCE;
             memset(sums, 0, tokens * sizeof *sums);
             for (uint32_t k = 0; k < m->cols; k += STRETCH) {
                 uint32_t count = m->cols - k < STRETCH ? m->cols - k : STRETCH;
@@ -89,20 +89,11 @@ INLINE void product(const ap_type type, const ap_matmul_job *job, uint32_t begin
     }
 }
 
-static void product_f32(const ap_matmul_job *job, uint32_t begin, uint32_t end)
-{
-    product(AP_TYPE_F32, job, begin, end);
-}
+static void product_f32(const ap_matmul_job *job, ap_matmul_part part) { product(AP_TYPE_F32, job, part); }
 
-static void product_f16(const ap_matmul_job *job, uint32_t begin, uint32_t end)
-{
-    product(AP_TYPE_F16, job, begin, end);
-}
+static void product_f16(const ap_matmul_job *job, ap_matmul_part part) { product(AP_TYPE_F16, job, part); }
 
-static void product_bf16(const ap_matmul_job *job, uint32_t begin, uint32_t end)
-{
-    product(AP_TYPE_BF16, job, begin, end);
-}
+static void product_bf16(const ap_matmul_job *job, ap_matmul_part part) { product(AP_TYPE_BF16, job, part); }
 
 void ap_float_install_avx2(ap_kernels *kernels)
 {

@@ -56,21 +56,22 @@ INLINE void tile(const ap_type type, const unsigned char *const panel[PANELS], s
             _mm512_store_ps(sums[t][p], acc[t][p]);
 }
 
-INLINE void product(const ap_type type, const ap_matmul_job *job, uint32_t begin, uint32_t end)
+INLINE void product(const ap_type type, const ap_matmul_job *job, ap_matmul_part part)
 {
     const ap_acts *acts = job->acts;
     const ap_matrix *m = job->matrix;
     size_t panel_bytes = (size_t)m->cols * 16 * bytes_of(type);
     _Alignas(64) float sums[TOKENS_AT_ONCE][PANELS][16];
-    for (uint32_t first = begin; first < end; first += PANELS) {
+    uint32_t end = part.panel_end;
+    for (uint32_t first = part.panel_begin; first < end; first += PANELS) {
         /* Where fewer than four panels are left, the last stands in for the missing and is not stored. */
         const unsigned char *panel[PANELS];
         for (uint32_t i = 0; i < PANELS; i++)
             panel[i] = m->panels + (first + i < end ? first + i : end - 1) * panel_bytes;
         uint32_t row = first * AP_PANEL_ROWS, last = first + PANELS < end ? first + PANELS : end;
         uint32_t rows = (last > m->rows / AP_PANEL_ROWS ? m->rows : last * AP_PANEL_ROWS) - row;
-        for (uint32_t token = 0; token < acts->tokens; token += TOKENS_AT_ONCE) {
-            uint32_t tokens = acts->tokens - token < TOKENS_AT_ONCE ? acts->tokens - token : TOKENS_AT_ONCE;
+        for (uint32_t token = part.token_begin; token < part.token_end; token += TOKENS_AT_ONCE) {
+            uint32_t tokens = part.token_end - token < TOKENS_AT_ONCE ? part.token_end - token : TOKENS_AT_ONCE;
             memset(sums, 0, tokens * sizeof *sums);
             for (uint32_t k = 0; k < m->cols; k += STRETCH) {
                 uint32_t count = m->cols - k < STRETCH ? m->cols - k : STRETCH;
@@ -93,20 +94,11 @@ INLINE void product(const ap_type type, const ap_matmul_job *job, uint32_t begin
     }
 }
 
-static void product_f32(const ap_matmul_job *job, uint32_t begin, uint32_t end)
-{
-    product(AP_TYPE_F32, job, begin, end);
-}
+static void product_f32(const ap_matmul_job *job, ap_matmul_part part) { product(AP_TYPE_F32, job, part); }
 
-static void product_f16(const ap_matmul_job *job, uint32_t begin, uint32_t end)
-{
-    product(AP_TYPE_F16, job, begin, end);
-}
+static void product_f16(const ap_matmul_job *job, ap_matmul_part part) { product(AP_TYPE_F16, job, part); }
 
-static void product_bf16(const ap_matmul_job *job, uint32_t begin, uint32_t end)
-{
-    product(AP_TYPE_BF16, job, begin, end);
-}
+static void product_bf16(const ap_matmul_job *job, ap_matmul_part part) { product(AP_TYPE_BF16, job, part); }
 
 void ap_float_install_avx512(ap_kernels *kernels)
 {

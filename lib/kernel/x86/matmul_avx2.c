@@ -212,9 +212,10 @@ INLINE __m256 chain(const format f, scales s, const __m256i q[8], const ap_act_s
 }
 
 /* `count` tokens times up to four panels, one pass over the columns. */
-INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint32_t panels, size_t panel_bytes,
+INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint32_t end, size_t panel_bytes,
                  uint32_t token, uint32_t count)
 {
+    uint32_t panels = end - first < PANELS ? end - first : PANELS;
     const ap_acts *acts = job->acts;
     _Alignas(32) float sums[TOKENS_AT_ONCE][PANELS][16];
     memset(sums, 0, count * sizeof *sums);
@@ -224,8 +225,10 @@ INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint3
         const ap_act_slab *a = acts->slabs + (size_t)(block / 8) * acts->tokens + token;
         uint32_t part = block % 8;
         size_t bytes = f.block_bytes / f.blocks_per, ahead = block * bytes + PREFETCH_BYTES;
-        /* Past the end of these panels the next group's begin, three panels further on. */
-        ahead += ahead >= panel_bytes ? (PANELS - 1) * panel_bytes : 0;
+        /* Past the end of a panel the next group's begin, three panels further on; in the
+         * last group the panel's own beginning, what lies behind is another thread's. */
+        if (ahead >= panel_bytes)
+            ahead += end - first > PANELS ? (PANELS - 1) * panel_bytes : (size_t)0 - panel_bytes;
         for (uint32_t p = 0; p < panels; p++) {
             const unsigned char *panel = start + p * panel_bytes;
             for (size_t i = 0; i < bytes; i += 64)
@@ -247,24 +250,23 @@ INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint3
         memcpy(job->y + (token + t) * job->y_stride + row, sums[t], rows * sizeof(float));
 }
 
-INLINE void product(const format f, const ap_matmul_job *job, uint32_t begin, uint32_t end)
+INLINE void product(const format f, const ap_matmul_job *job, ap_matmul_part part)
 {
     size_t panel_bytes = (size_t)(job->matrix->cols / (AP_BLOCK_COLS * f.blocks_per)) * f.block_bytes;
-    uint32_t tokens = job->acts->tokens;
-    for (uint32_t panel = begin; panel < end; panel += PANELS)
-        for (uint32_t t = 0; t < tokens; t += TOKENS_AT_ONCE)
-            pass(f, job, panel, end - panel < PANELS ? end - panel : PANELS, panel_bytes, t,
-                 tokens - t < TOKENS_AT_ONCE ? tokens - t : TOKENS_AT_ONCE);
+    for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel += PANELS)
+        for (uint32_t t = part.token_begin; t < part.token_end; t += TOKENS_AT_ONCE)
+            pass(f, job, panel, part.panel_end, panel_bytes, t,
+                 part.token_end - t < TOKENS_AT_ONCE ? part.token_end - t : TOKENS_AT_ONCE);
 }
 
-static void product_q4_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_0, job, begin, end); }
-static void product_q4_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_1, job, begin, end); }
-static void product_q5_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_0, job, begin, end); }
-static void product_q5_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_1, job, begin, end); }
-static void product_q8_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q8_0, job, begin, end); }
-static void product_q4_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_k, job, begin, end); }
-static void product_q5_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_k, job, begin, end); }
-static void product_q6_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q6_k, job, begin, end); }
+static void product_q4_0(const ap_matmul_job *job, ap_matmul_part part) { product(q4_0, job, part); }
+static void product_q4_1(const ap_matmul_job *job, ap_matmul_part part) { product(q4_1, job, part); }
+static void product_q5_0(const ap_matmul_job *job, ap_matmul_part part) { product(q5_0, job, part); }
+static void product_q5_1(const ap_matmul_job *job, ap_matmul_part part) { product(q5_1, job, part); }
+static void product_q8_0(const ap_matmul_job *job, ap_matmul_part part) { product(q8_0, job, part); }
+static void product_q4_k(const ap_matmul_job *job, ap_matmul_part part) { product(q4_k, job, part); }
+static void product_q5_k(const ap_matmul_job *job, ap_matmul_part part) { product(q5_k, job, part); }
+static void product_q6_k(const ap_matmul_job *job, ap_matmul_part part) { product(q6_k, job, part); }
 
 INLINE int32_t sum_of(__m128i v)
 {

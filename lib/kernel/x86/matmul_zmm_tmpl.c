@@ -217,13 +217,16 @@ INLINE __m512 chain(const format f, scales s, __m512i dot0, __m512i dot1, const 
 typedef struct group {
     const unsigned char *panel[PANELS];
     uint32_t row, rows;    /* first row; rows that are stored */
-    size_t next;           /* from a panel to the one PANELS further on */
     size_t bytes;          /* of a panel */
+    size_t next;           /* from a panel's end to what is read after it */
 } group;
 
 INLINE group group_at(const ap_matmul_job *job, size_t panel_bytes, uint32_t first, uint32_t end)
 {
-    group g = {.row = first * AP_PANEL_ROWS, .next = PANELS * panel_bytes, .bytes = panel_bytes};
+    group g = {.row = first * AP_PANEL_ROWS, .bytes = panel_bytes};
+    /* In the last group: the panel's own beginning, which costs nothing; what lies
+     * behind belongs to another thread. */
+    g.next = end - first > PANELS ? (PANELS - 1) * panel_bytes : (size_t)0 - panel_bytes;
     for (uint32_t i = 0; i < PANELS; i++)
         g.panel[i] = job->matrix->panels + (first + i < end ? first + i : end - 1) * panel_bytes;
     uint32_t last = first + PANELS < end ? first + PANELS : end;
@@ -238,7 +241,7 @@ INLINE group group_at(const ap_matmul_job *job, size_t panel_bytes, uint32_t fir
 INLINE void prefetch(const group *g, int panel, size_t offset, size_t bytes)
 {
     size_t at = offset + PREFETCH_BYTES;
-    const unsigned char *p = g->panel[panel] + at + (at >= g->bytes ? g->next - g->bytes : 0);
+    const unsigned char *p = g->panel[panel] + (at >= g->bytes ? at + g->next : at);
     for (size_t i = 0; i < bytes; i += 64)
         _mm_prefetch((const char *)p + i, _MM_HINT_T1);
 }
@@ -326,8 +329,11 @@ INLINE void tile(const format f, const chunk *c, const ap_act_slab *a, float (*s
         UNROLL for (int i = 0; i < 8; i++) {
             const int half = f.is_16 ? i / 4 : 0;
             __m512i q[PANELS];
-            UNROLL for (int p = 0; p < panels; p++)
+            UNROLL for (int p = 0; p < panels; p++) {
                 q[p] = _mm512_load_si512(c->code[b][i][first + p]);
+                /* Keep it: gcc would load it again for each token, and loads are the next limit. */
+                __asm__("" : "+v"(q[p]));
+            }
             UNROLL for (int t = 0; t < n; t++) {
                 __m512i x = activation(a + t, b, i);
                 UNROLL for (int p = 0; p < panels; p++)
@@ -366,14 +372,14 @@ INLINE void tiles(const format f, const chunk *c, const ap_act_slab *a, float (*
     }
 }
 
-INLINE void many(const format f, const ap_matmul_job *job, const group *g)
+INLINE void many(const format f, const ap_matmul_job *job, const group *g, uint32_t begin, uint32_t end)
 {
     const ap_acts *acts = job->acts;
     _Alignas(64) chunk c;
     _Alignas(64) float sums[TOKENS_AT_ONCE][PANELS][16];
     uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
-    for (uint32_t token = 0; token < acts->tokens; token += TOKENS_AT_ONCE) {
-        uint32_t count = acts->tokens - token < TOKENS_AT_ONCE ? acts->tokens - token : TOKENS_AT_ONCE;
+    for (uint32_t token = begin; token < end; token += TOKENS_AT_ONCE) {
+        uint32_t count = end - token < TOKENS_AT_ONCE ? end - token : TOKENS_AT_ONCE;
         memset(sums, 0, count * sizeof *sums);
         for (uint32_t b = 0; b < blocks; b += 8) {
             uint32_t here = blocks - b < 8 ? blocks - b : 8;
@@ -389,28 +395,27 @@ INLINE void many(const format f, const ap_matmul_job *job, const group *g)
     }
 }
 
-INLINE void product(const format f, const ap_matmul_job *job, uint32_t begin, uint32_t end)
+INLINE void product(const format f, const ap_matmul_job *job, ap_matmul_part part)
 {
     size_t panel_bytes = (size_t)(job->matrix->cols / (AP_BLOCK_COLS * f.blocks_per)) * f.block_bytes;
-    uint32_t tokens = job->acts->tokens;
-    for (uint32_t panel = begin; panel < end; panel += PANELS) {
-        group g = group_at(job, panel_bytes, panel, end);
-        if (tokens <= FEW_MAX)
-            for (uint32_t t = 0; t < tokens; t += TOKENS_FEW)
-                few(f, job, &g, t, tokens - t < TOKENS_FEW ? tokens - t : TOKENS_FEW);
+    for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel += PANELS) {
+        group g = group_at(job, panel_bytes, panel, part.panel_end);
+        if (part.token_end - part.token_begin <= FEW_MAX)
+            for (uint32_t t = part.token_begin; t < part.token_end; t += TOKENS_FEW)
+                few(f, job, &g, t, part.token_end - t < TOKENS_FEW ? part.token_end - t : TOKENS_FEW);
         else
-            many(f, job, &g);
+            many(f, job, &g, part.token_begin, part.token_end);
     }
 }
 
-static void product_q4_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_0, job, begin, end); }
-static void product_q4_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_1, job, begin, end); }
-static void product_q5_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_0, job, begin, end); }
-static void product_q5_1(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_1, job, begin, end); }
-static void product_q8_0(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q8_0, job, begin, end); }
-static void product_q4_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q4_k, job, begin, end); }
-static void product_q5_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q5_k, job, begin, end); }
-static void product_q6_k(const ap_matmul_job *job, uint32_t begin, uint32_t end) { product(q6_k, job, begin, end); }
+static void product_q4_0(const ap_matmul_job *job, ap_matmul_part part) { product(q4_0, job, part); }
+static void product_q4_1(const ap_matmul_job *job, ap_matmul_part part) { product(q4_1, job, part); }
+static void product_q5_0(const ap_matmul_job *job, ap_matmul_part part) { product(q5_0, job, part); }
+static void product_q5_1(const ap_matmul_job *job, ap_matmul_part part) { product(q5_1, job, part); }
+static void product_q8_0(const ap_matmul_job *job, ap_matmul_part part) { product(q8_0, job, part); }
+static void product_q4_k(const ap_matmul_job *job, ap_matmul_part part) { product(q4_k, job, part); }
+static void product_q5_k(const ap_matmul_job *job, ap_matmul_part part) { product(q5_k, job, part); }
+static void product_q6_k(const ap_matmul_job *job, ap_matmul_part part) { product(q6_k, job, part); }
 
 void INSTALL(ap_kernels *kernels)
 {
