@@ -20,6 +20,8 @@
 
 static void (*const families[])(kcheck *k) = {
     kcheck_matmul,
+    kcheck_vec,
+    kcheck_attention,
 };
 
 enum { BLOCKS_MAX = 4096, GUARD_FLOATS = 128, FAILURES_SHOWN = 3, TIMES = 9 };

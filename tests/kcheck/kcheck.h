@@ -77,5 +77,7 @@ void kcheck_time(kcheck *k, const char *what, kcheck_call *call, void *context, 
 
 /* The families. */
 void kcheck_matmul(kcheck *k);
+void kcheck_vec(kcheck *k);
+void kcheck_attention(kcheck *k);
 
 #endif
