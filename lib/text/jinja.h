@@ -21,10 +21,12 @@ enum {
     AP_JINJA_PARSE_DEPTH = 150,     /* nested blocks and brackets in the source */
     AP_JINJA_DEPTH = 800,           /* nested evaluation, macro calls included: some 100 macros deep, under 1 MB of stack */
     AP_JINJA_NEST = 100,            /* lists in lists: input, printing, comparing */
-    AP_JINJA_STEPS = 2000000,       /* nodes visited and values made; under 100 ms */
+    AP_JINJA_STEPS = 1000000,       /* nodes visited and values made: 100 ms at most; a message of a chat takes about 200 */
     AP_JINJA_RANGE = 100000,        /* elements of a range, as in Jinja2's sandbox */
-    AP_JINJA_STRING = 16 << 20,     /* bytes of one string and of the output */
-    AP_JINJA_MEMORY = 128 << 20,    /* bytes of all values of one run */
+    AP_JINJA_STRING = 8 << 20,      /* bytes of one string and of the output: some two million tokens */
+    AP_JINJA_MEMORY = 64 << 20,     /* bytes of all values of one run */
+    AP_JINJA_PROBE_STEPS = 50000,   /* of a probe when a template is compiled; real ones need a few hundred */
+    AP_JINJA_PROBE_MEMORY = 4 << 20,
     AP_JINJA_PROGRAM = 64 << 20     /* bytes of a parsed template */
 };
 
@@ -149,7 +151,7 @@ typedef struct ap_jrun {
     const ap_jprogram *program;
     ap_jscope *globals;
     ap_jbuild *out;
-    uint64_t steps; /* used so far */
+    uint64_t steps, steps_max; /* used so far, and the budget */
     unsigned depth, nest;
     uint32_t line; /* of what runs now */
     int64_t now;

@@ -29,7 +29,7 @@ static ap_status bind(ap_jrun *run, ap_jscope *scope, uint32_t name, ap_jval val
             return AP_OK;
         }
     if (scope->count == scope->room) {
-        size_t room = scope->room ? scope->room * 2 : 4;
+        size_t room = scope->room ? scope->room * 2 : 2; /* a loop's variable and `loop` */
         ap_jbinding *grown;
         AP_JNEW(run, grown, room);
         if (scope->count)
@@ -433,8 +433,10 @@ static ap_status eval_item(ap_jrun *run, ap_jscope *scope, const ap_jnode *node,
     return ap_jslice(run, object, part[0], part[1], part[2], out);
 }
 
+static ap_status eval_filter(ap_jrun *run, ap_jscope *scope, const ap_jnode *node, const ap_jval *input, ap_jval *out);
+
 /* `input` is the text of a filter block, for a chain that begins without a value. */
-static ap_status eval_filter(ap_jrun *run, ap_jscope *scope, const ap_jnode *node, const ap_jval *input, ap_jval *out)
+static ap_status eval_filter_inside(ap_jrun *run, ap_jscope *scope, const ap_jnode *node, const ap_jval *input, ap_jval *out)
 {
     ap_jval v;
     ap_jargs args;
@@ -445,7 +447,6 @@ static ap_status eval_filter(ap_jrun *run, ap_jscope *scope, const ap_jnode *nod
         AP_TRY(eval_filter(run, scope, node->a, input, &v));
     else
         AP_TRY(eval(run, scope, node->a, &v));
-    AP_TRY(ap_jstep(run, 1));
     AP_TRY(eval_arguments(run, scope, node->list, NULL, &args));
     run->line = node->line;
     if (!node->filter)
@@ -454,6 +455,14 @@ static ap_status eval_filter(ap_jrun *run, ap_jscope *scope, const ap_jnode *nod
         return run->failed = ap_fail(run->err, AP_E_UNSUPPORTED, "line %" PRIu32 ": the filter '%s' is not supported", run->line,
                                      node->filter->name);
     return node->filter->fn(run, v, &args, out);
+}
+
+static ap_status eval_filter(ap_jrun *run, ap_jscope *scope, const ap_jnode *node, const ap_jval *input, ap_jval *out)
+{
+    AP_TRY(deeper(run));
+    ap_status status = eval_filter_inside(run, scope, node, input, out);
+    run->depth--;
+    return status;
 }
 
 static ap_status eval_test(ap_jrun *run, ap_jscope *scope, const ap_jnode *node, ap_jval *out)
@@ -719,7 +728,7 @@ ap_status ap_jget_item(ap_jrun *run, ap_jval object, ap_jval key, ap_jval *out)
         }
     } else if (ap_jis_str(object) && ap_jis_integer(key)) {
         const ap_jstr *s = object.u.s;
-        AP_TRY(ap_jstep(run, s->ascii ? 0 : s->len / 64));
+        AP_TRY(ap_jstep(run, s->ascii ? 0 : s->len / 8));
         if (resolve_index(key, ap_jstr_chars(s), &at)) {
             size_t begin = ap_jstr_offset(s, at), length;
             (void)ap_jcode(s, begin, &length);
@@ -766,6 +775,7 @@ ap_status ap_jslice(ap_jrun *run, ap_jval object, ap_jval start, ap_jval stop, a
     AP_TRY(slice_bound(run, stop, length, back ? -1 : 0, back ? length - 1 : length, back ? -1 : length, &to));
     if (ap_jis_str(object) && by == 1) {
         const ap_jstr *s = object.u.s;
+        AP_TRY(ap_jstep(run, s->ascii ? 0 : s->len / 8));
         size_t begin = ap_jstr_offset(s, (size_t)from), end = to > from ? ap_jstr_offset(s, (size_t)to) : begin;
         return ap_jstr_slice(run, s, begin, end, out);
     }
@@ -910,7 +920,7 @@ static ap_status exec(ap_jrun *run, ap_jscope *scope, const ap_jnode *node, flow
 
 ap_status ap_jinja_begin(ap_jrun *run, const ap_jprogram *program, int64_t now, ap_error *err)
 {
-    *run = (ap_jrun){.arena.limit_bytes = AP_JINJA_MEMORY, .err = err, .program = program, .now = now, .line = 1,
+    *run = (ap_jrun){.arena.limit_bytes = AP_JINJA_MEMORY, .err = err, .steps_max = AP_JINJA_STEPS, .program = program, .now = now, .line = 1,
                      .what = "the bytes of all values of one rendering"};
     return new_scope(run, NULL, &run->globals);
 }

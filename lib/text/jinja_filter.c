@@ -395,7 +395,9 @@ FILTER(filter_truncate)
     AP_TRY(text_of(run, slot[2], &slot[2]));
     AP_TRY(text_of(run, v, &v));
     int64_t tail = (int64_t)ap_jstr_chars(slot[2].u.s);
-    if (length < tail || leeway < 0 || length > AP_JINJA_STRING || leeway > AP_JINJA_STRING)
+    length = length > AP_JINJA_STRING ? AP_JINJA_STRING : length; /* no string is longer */
+    leeway = leeway > AP_JINJA_STRING ? AP_JINJA_STRING : leeway;
+    if (length < tail || leeway < 0)
         return ap_jfail(run, "truncate: expected length >= %" PRId64 " and leeway >= 0", tail);
     if ((int64_t)ap_jstr_chars(v.u.s) <= length + leeway) {
         *out = v;
@@ -420,7 +422,7 @@ FILTER(filter_wordcount)
     bool inside = false;
     AP_TRY(ap_jbind(run, "wordcount", args, "", 0, NULL, 0));
     AP_TRY(text_of(run, v, &v));
-    AP_TRY(ap_jstep(run, v.u.s->len / 16));
+    AP_TRY(ap_jstep(run, v.u.s->len / 4));
     for (size_t at = 0, length; at < v.u.s->len; at += length) {
         utf8proc_int32_t code = (utf8proc_int32_t)ap_jcode(v.u.s, at, &length);
         utf8proc_category_t c = utf8proc_category(code);
@@ -441,7 +443,7 @@ FILTER(filter_urlencode)
         return ap_jfail(run, "urlencode of a mapping or list is not supported");
     AP_TRY(text_of(run, v, &v));
     const ap_jstr *s = v.u.s;
-    AP_TRY(ap_jstep(run, s->len / 16));
+    AP_TRY(ap_jstep(run, s->len / 2));
     for (size_t i = 0; i < s->len; i++) {
         unsigned char c = (unsigned char)s->ptr[i];
         char text[4];

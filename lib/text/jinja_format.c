@@ -23,7 +23,7 @@ ap_status ap_jstr_case(ap_jrun *run, const ap_jstr *s, ap_jcase how, ap_jval *ou
 {
     ap_jbuild build = {0};
     bool after_cased = false;
-    AP_TRY(ap_jstep(run, s->len / 16));
+    AP_TRY(ap_jstep(run, s->len / 2));
     for (size_t at = 0, length; at < s->len; at += length) {
         uint32_t code = ap_jcode(s, at, &length);
         bool cased = is_cased(code), first = how == AP_JCASE_CAPITALIZE ? at == 0 : !after_cased, ours = byte_ours(s, at);
@@ -47,7 +47,7 @@ ap_status ap_jstr_replace(ap_jrun *run, const ap_jstr *s, const ap_jstr *old, co
 {
     ap_jbuild build = {0};
     size_t at = 0, length;
-    AP_TRY(ap_jstep(run, s->len / 32));
+    AP_TRY(ap_jstep(run, s->len / 8));
     while (count-- != 0) {
         const char *found = old->len ? memmem(s->ptr + at, s->len - at, old->ptr, old->len) : s->ptr + at;
         if (!found)
@@ -74,7 +74,7 @@ ap_status ap_jstr_lines(ap_jrun *run, const ap_jstr *s, bool keep_ends, ap_jlist
 {
     size_t begin = 0;
     AP_TRY(ap_jlist_new(run, AP_JL_LIST, 0, out));
-    AP_TRY(ap_jstep(run, s->len / 32));
+    AP_TRY(ap_jstep(run, s->len / 4));
     for (size_t at = 0, length; at < s->len; at += length) {
         uint32_t code = ap_jcode(s, at, &length);
         if (!is_line_end(code))
@@ -100,7 +100,7 @@ ap_status ap_jstr_escape(ap_jrun *run, const ap_jstr *s, ap_jval *out)
     static const char *const entities[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
     ap_jbuild build = {0};
     size_t from = 0;
-    AP_TRY(ap_jstep(run, s->len / 32));
+    AP_TRY(ap_jstep(run, s->len / 8));
     for (size_t at = 0; at < s->len; at++) {
         const char *known = s->ptr[at] ? strchr(marks, s->ptr[at]) : NULL;
         if (!known)
@@ -113,17 +113,22 @@ ap_status ap_jstr_escape(ap_jrun *run, const ap_jstr *s, ap_jval *out)
     return ap_jbuild_done(run, &build, out);
 }
 
+static ap_status add_fill(ap_jrun *run, ap_jbuild *build, int64_t count, ap_str fill)
+{
+    AP_TRY(ap_jstep(run, (uint64_t)count / 4));
+    for (int64_t i = 0; i < count; i++)
+        AP_TRY(ap_jbuild_bytes(run, build, fill.ptr, fill.len, false));
+    return AP_OK;
+}
+
 ap_status ap_jstr_pad(ap_jrun *run, const ap_jstr *s, int64_t left, int64_t right, ap_str fill, ap_jval *out)
 {
     ap_jbuild build = {0};
-    if (left > AP_JINJA_STRING || right > AP_JINJA_STRING)
+    if (left + right > AP_JINJA_STRING || left > AP_JINJA_STRING || right > AP_JINJA_STRING)
         return ap_jfail_limit(run, "the bytes of a string", AP_JINJA_STRING);
-    AP_TRY(ap_jstep(run, (uint64_t)(left + right) / 16));
-    for (int64_t i = 0; i < left; i++)
-        AP_TRY(ap_jbuild_bytes(run, &build, fill.ptr, fill.len, false));
+    AP_TRY(add_fill(run, &build, left, fill));
     AP_TRY(ap_jbuild_str(run, &build, s));
-    for (int64_t i = 0; i < right; i++)
-        AP_TRY(ap_jbuild_bytes(run, &build, fill.ptr, fill.len, false));
+    AP_TRY(add_fill(run, &build, right, fill));
     return ap_jbuild_done(run, &build, out);
 }
 

@@ -27,6 +27,7 @@ typedef struct lexer {
 static ap_status push(lexer *lx, ap_jtoken token)
 {
     ap_jtokens *t = lx->tokens;
+    lx->scratch->line = lx->line;
     if (t->count == t->room) {
         size_t room = t->room ? t->room * 2 : 64;
         ap_jtoken *grown;

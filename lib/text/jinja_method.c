@@ -143,7 +143,7 @@ static ap_status split_on(ap_jrun *run, const ap_jstr *s, const ap_jstr *sep, in
     size_t begin = 0, end = s->len;
     if (sep->len == 0)
         return ap_jfail(run, "empty separator");
-    AP_TRY(ap_jstep(run, s->len / 64 + (right ? s->len / 16 * (sep->len / 16 + 1) : 0)));
+    AP_TRY(ap_jstep(run, s->len / 8 * (right ? sep->len / 16 + 1 : 1)));
     while (max-- != 0) {
         const char *found = right ? find_last(s->ptr, end, sep) : memmem(s->ptr + begin, s->len - begin, sep->ptr, sep->len);
         if (!found)
@@ -165,7 +165,7 @@ static ap_status split_on(ap_jrun *run, const ap_jstr *s, const ap_jstr *sep, in
 static ap_status split_words(ap_jrun *run, const ap_jstr *s, int64_t max, ap_jlist *list)
 {
     size_t at = 0, length = 0;
-    AP_TRY(ap_jstep(run, s->len / 32));
+    AP_TRY(ap_jstep(run, s->len / 4));
     for (;;) {
         while (at < s->len && ap_jis_space(ap_jcode(s, at, &length)))
             at += length;
@@ -224,7 +224,7 @@ static ap_status str_partition(ap_jrun *run, const ap_jstr *s, const ap_jargs *a
     const ap_jstr *p = sep.u.s;
     if (p->len == 0)
         return ap_jfail(run, "empty separator");
-    AP_TRY(ap_jstep(run, s->len / 16));
+    AP_TRY(ap_jstep(run, s->len / 8 * (p->len / 16 + 1)));
     const char *found = right ? find_last(s->ptr, s->len, p) : memmem(s->ptr, s->len, p->ptr, p->len);
     size_t at = found ? (size_t)(found - s->ptr) : right ? 0 : s->len, after = found ? at + p->len : at;
     AP_TRY(add_slice(run, list, s, 0, at));
@@ -246,7 +246,7 @@ static ap_status str_range(ap_jrun *run, const ap_jstr *s, ap_jval from, ap_jval
     b = b < a ? a : b > length ? length : b;
     *begin = ap_jstr_offset(s, (size_t)a);
     *end = ap_jstr_offset(s, (size_t)b);
-    return ap_jstep(run, s->len / 64);
+    return ap_jstep(run, s->ascii ? 0 : s->len / 8);
 }
 
 static ap_status str_affix(ap_jrun *run, const ap_jstr *s, const ap_jargs *args, bool at_end, ap_jval *out)
@@ -276,6 +276,7 @@ static ap_status str_find(ap_jrun *run, const ap_jstr *s, const ap_jargs *args, 
     AP_TRY(want_str(run, "find", slot[0]));
     AP_TRY(str_range(run, s, slot[1], slot[2], &begin, &end));
     const ap_jstr *part = slot[0].u.s;
+    AP_TRY(ap_jstep(run, (end - begin) / 8 * (part->len / 16 + 1)));
     if (id == M_COUNT) {
         int64_t n = 0;
         if (part->len == 0)
@@ -374,7 +375,7 @@ static bool code_is(method id, uint32_t code)
 static ap_status str_is(ap_jrun *run, const ap_jstr *s, method id, ap_jval *out)
 {
     bool all = s->len > 0, cased = false;
-    AP_TRY(ap_jstep(run, s->len / 16));
+    AP_TRY(ap_jstep(run, s->len / 4));
     for (size_t at = 0, length; at < s->len && all; at += length) {
         uint32_t code = ap_jcode(s, at, &length);
         if (id == M_ISUPPER || id == M_ISLOWER) {

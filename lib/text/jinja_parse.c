@@ -815,8 +815,11 @@ static ap_status parse_statement(parser *p, ap_jnode **out)
         return expect_block_end(p);
     }
     if (ap_str_is(tag, "print")) {
+        /* The printed values follow each other like a concatenation. */
         AP_TRY(new_node(p, AP_JN_PRINT, out));
         AP_TRY(parse_tuple(p, true, NULL, false, &(*out)->a));
+        if ((*out)->a->type == AP_JN_TUPLE)
+            (*out)->a->type = AP_JN_CONCAT;
         return expect_block_end(p);
     }
     int len = tag.len > 60 ? 60 : (int)tag.len;
@@ -887,7 +890,7 @@ ap_status ap_jinja_parse(ap_jprogram *program, ap_str source, ap_error *err)
     *program = (ap_jprogram){0};
     if (source.len > AP_JINJA_SOURCE_MAX)
         return ap_fail(err, AP_E_LIMIT, "the chat template has %zu bytes, the limit is %d", source.len, AP_JINJA_SOURCE_MAX);
-    parser p = {.run = {.arena.limit_bytes = AP_JINJA_PROGRAM, .err = err ? err : &ignored, .what = "the bytes of a parsed template"}};
+    parser p = {.run = {.arena.limit_bytes = AP_JINJA_PROGRAM, .steps_max = AP_JINJA_STEPS, .err = err ? err : &ignored, .what = "the bytes of a parsed template"}};
     ap_jrun scratch = p.run;
     ap_jnode *body = NULL;
     ap_status status = parse_all(&p, &scratch, source, &body);

@@ -10,7 +10,7 @@
 
 #include <utf8proc.h>
 
-#include "text/jinja.h"
+#include "text/jinja_tree.h"
 
 /* Shortest digits that read back as f, in Python's layout. */
 void ap_jfloat_repr(double f, char out[40])
@@ -67,7 +67,7 @@ static ap_status repr_string(ap_jrun *run, ap_jbuild *b, const ap_jstr *s)
 {
     bool single = s->len && memchr(s->ptr, '\'', s->len), both = s->len && memchr(s->ptr, '"', s->len);
     char quote = single && !both ? '"' : '\'', text[16];
-    AP_TRY(ap_jstep(run, s->len / 16));
+    AP_TRY(ap_jstep(run, s->len / 4));
     AP_TRY(ap_jbuild_bytes(run, b, &quote, 1, false));
     size_t from = 0;
     for (size_t at = 0, length; at < s->len; at += length) {
@@ -93,6 +93,7 @@ static ap_status repr_items(ap_jrun *run, ap_jbuild *b, const ap_jlist *list)
     for (size_t i = 0; i < list->count; i++) {
         if (i)
             AP_TRY(add(run, b, ", "));
+        AP_TRY(ap_jstep(run, 1));
         AP_TRY(ap_jbuild_repr(run, b, list->items[i]));
     }
     return AP_OK;
@@ -152,7 +153,9 @@ static ap_status repr_inside(ap_jrun *run, ap_jbuild *b, ap_jval v)
     case AP_J_UNDEFINED:
         return add(run, b, "Undefined");
     case AP_J_MACRO:
-        return add(run, b, "<Macro>");
+        AP_TRY(add(run, b, "<Macro "));
+        AP_TRY(repr_string(run, b, v.u.macro->node->value.u.s));
+        return add(run, b, ">");
     case AP_J_METHOD:
         return add(run, b, "<method>");
     case AP_J_FUNCTION:
@@ -214,7 +217,7 @@ static ap_status json_string(ap_jrun *run, ap_jbuild *b, const ap_jstr *s, bool 
 {
     char text[16];
     size_t from = 0;
-    AP_TRY(ap_jstep(run, s->len / 16));
+    AP_TRY(ap_jstep(run, s->len / 4));
     AP_TRY(add(run, b, "\""));
     for (size_t at = 0, length; at < s->len; at += length) {
         uint32_t code = ap_jcode(s, at, &length);
@@ -305,6 +308,7 @@ static ap_status json_inside(ap_jrun *run, ap_jbuild *b, ap_jval v, const ap_jjs
         AP_TRY(json_sorted(run, v.u.dict, &pairs));
     AP_TRY(add(run, b, is_list ? "[" : "{"));
     for (size_t i = 0; i < count; i++) {
+        AP_TRY(ap_jstep(run, 1));
         if (i)
             AP_TRY(ap_jbuild_bytes(run, b, how->item_separator.ptr, how->item_separator.len, false));
         AP_TRY(json_line(run, b, how, level + 1));

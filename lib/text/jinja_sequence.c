@@ -435,8 +435,10 @@ static ap_status choose(ap_jrun *run, ap_jval v, const ap_jargs *args, bool by_a
             return ap_jfail(run, "no test of the name that was given");
         rest.at++, rest.count--;
     }
-    AP_TRY(ap_jiterate(run, v, &items));
     AP_TRY(new_generator(run, &list, out));
+    if (!ap_jis_true(v)) /* None too: Jinja2 looks before it iterates */
+        return AP_OK;
+    AP_TRY(ap_jiterate(run, v, &items));
     for (size_t i = 0; i < items->count; i++) {
         ap_jval item = items->items[i];
         if (by_attribute)
@@ -469,8 +471,10 @@ FILTER(filter_map)
     } else {
         AP_TRY(ap_jbind(run, "map", args, "attribute default", 1, slot, 2));
     }
-    AP_TRY(ap_jiterate(run, v, &items));
     AP_TRY(new_generator(run, &list, out));
+    if (!ap_jis_true(v))
+        return AP_OK;
+    AP_TRY(ap_jiterate(run, v, &items));
     if (run->depth >= AP_JINJA_DEPTH) /* map('map', 'map', …) */
         return ap_jfail_limit(run, "calls and blocks inside each other", AP_JINJA_DEPTH);
     run->depth++;

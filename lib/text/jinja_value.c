@@ -51,9 +51,11 @@ ap_status ap_jfail_undefined(ap_jrun *run, ap_jval v)
 
 ap_status ap_jstep(ap_jrun *run, uint64_t n)
 {
+    if (n > run->steps_max - run->steps) {
+        run->steps = run->steps_max;
+        return ap_jfail_limit(run, "steps", run->steps_max);
+    }
     run->steps += n;
-    if (run->steps > AP_JINJA_STEPS || n > AP_JINJA_STEPS)
-        return ap_jfail_limit(run, "steps", AP_JINJA_STEPS);
     return AP_OK;
 }
 
@@ -362,7 +364,7 @@ static bool strips(const ap_jstr *chars, uint32_t code)
 ap_status ap_jstr_strip(ap_jrun *run, const ap_jstr *s, const ap_jstr *chars, bool left, bool right, ap_jval *out)
 {
     size_t begin = 0, end = s->len, length;
-    AP_TRY(ap_jstep(run, chars ? chars->len / 64 * (s->len / 64 + 1) : 0));
+    AP_TRY(ap_jstep(run, chars ? chars->len / 16 * (s->len / 16 + 1) : 0));
     while (left && begin < end && strips(chars, ap_jcode(s, begin, &length)))
         begin += length;
     while (right && end > begin) {
@@ -373,7 +375,7 @@ ap_status ap_jstr_strip(ap_jrun *run, const ap_jstr *s, const ap_jstr *chars, bo
             break;
         end = at;
     }
-    AP_TRY(ap_jstep(run, (s->len - (end - begin)) / 64));
+    AP_TRY(ap_jstep(run, (s->len - (end - begin)) / 8));
     return ap_jstr_slice(run, s, begin, end, out);
 }
 
@@ -538,7 +540,7 @@ ap_status ap_jcontains(ap_jrun *run, ap_jval container, ap_jval item, bool *cont
         if (!ap_jis_str(item))
             return ap_jfail(run, "'in <string>' requires string as left operand, not %s", ap_jtype_name(item));
         const ap_jstr *s = container.u.s, *part = item.u.s;
-        AP_TRY(ap_jstep(run, s->len / 64));
+        AP_TRY(ap_jstep(run, s->len / 8));
         *contains = part->len == 0 || memmem(s->ptr, s->len, part->ptr, part->len) != NULL;
         return AP_OK;
     }

@@ -124,6 +124,7 @@ static ap_status copy_out(const ap_jbuild *build, ap_rendered *out, ap_error *er
     return AP_OK;
 }
 
+/* A rendering with the budgets that `run` begins with. */
 static ap_status render_run(ap_jrun *run, const ap_template *t, const ap_render_input *input, ap_jbuild *build)
 {
     ap_jval all, text;
@@ -143,21 +144,28 @@ static ap_status render_run(ap_jrun *run, const ap_template *t, const ap_render_
     return ap_jinja_render(run, build);
 }
 
-ap_status ap_template_render(const ap_template *t, const ap_render_input *input, ap_rendered *out, ap_error *err)
+static ap_status render(const ap_template *t, const ap_render_input *input, bool is_probe, ap_rendered *out, ap_error *err)
 {
-    ap_error ignored;
     ap_jrun run;
     ap_jbuild build = {0};
     *out = (ap_rendered){0};
-    if (!err)
-        err = &ignored;
     ap_status status = ap_jinja_begin(&run, &t->program, input->now, err);
+    if (is_probe) {
+        run.steps_max = AP_JINJA_PROBE_STEPS;
+        run.arena.limit_bytes = AP_JINJA_PROBE_MEMORY;
+    }
     if (status == AP_OK)
         status = render_run(&run, t, input, &build);
     if (status == AP_OK)
         status = copy_out(&build, out, err);
     ap_jinja_end(&run);
     return status;
+}
+
+ap_status ap_template_render(const ap_template *t, const ap_render_input *input, ap_rendered *out, ap_error *err)
+{
+    ap_error ignored;
+    return render(t, input, false, out, err ? err : &ignored);
 }
 
 void ap_rendered_deinit(ap_rendered *rendered)
@@ -178,7 +186,7 @@ static ap_status probe(const ap_template *t, const char *json, bool bare, bool *
     ap_render_input input = {.json = ap_str_from(json), .tokens = tokens, .token_count = 2, .verbatim = true};
     ap_rendered out;
     *shows = false;
-    ap_status status = ap_template_render(t, &input, &out, err);
+    ap_status status = render(t, &input, true, &out, err);
     if (status == AP_E_NOMEM)
         return status;
     if (status != AP_OK)
