@@ -44,7 +44,8 @@ static void end_line(ap_words *words, const char *name)
     if (words->logged < AP_WORDS_LOGGED_MAX)
         ap_log(AP_LOG_WARN, "worker %s: %s", name, words->last);
     else if (words->logged == AP_WORDS_LOGGED_MAX)
-        ap_log(AP_LOG_WARN, "worker %s: wrote %d lines; further ones are not shown", name, AP_WORDS_LOGGED_MAX);
+        ap_log(AP_LOG_WARN, "worker %s: wrote %d lines; further ones are not shown", name,
+               AP_WORDS_LOGGED_MAX);
     if (words->logged <= AP_WORDS_LOGGED_MAX)
         words->logged++;
 }
@@ -92,9 +93,11 @@ void ap_child_describe(int wait_status, const ap_words *words, char *text, size_
     else if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS)
         n = snprintf(text, bytes, "was ended by its sandbox: it made a system call that it may not make");
     else if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGBUS)
-        n = snprintf(text, bytes, "was ended by signal 7 (Bus error): its model file became shorter or could not be read");
+        n = snprintf(text, bytes,
+                     "was ended by signal 7 (Bus error): its model file became shorter or could not be read");
     else if (WIFSIGNALED(wait_status))
-        n = snprintf(text, bytes, "was ended by signal %d (%s)", WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
+        n = snprintf(text, bytes, "was ended by signal %d (%s)", WTERMSIG(wait_status),
+                     strsignal(WTERMSIG(wait_status)));
     else
         n = snprintf(text, bytes, "ended with exit status %d", WEXITSTATUS(wait_status));
     if (words && words->last[0] && n > 0 && (size_t)n < bytes)
@@ -104,7 +107,8 @@ void ap_child_describe(int wait_status, const ap_words *words, char *text, size_
 void ap_child_reset_signals(void)
 {
     (void)setsid(); /* a terminal's Ctrl-C is meant for the front */
-    static const int ours[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH};
+    static const int ours[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGCHLD,
+                               SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         (void)signal(ours[i], SIG_DFL);
     (void)signal(SIGPIPE, SIG_IGN);

@@ -17,11 +17,11 @@
 enum { AP_WORDS_LOGGED_MAX = 100 };
 
 typedef struct ap_words {
-    int fd;             /* the pipe's end to read, -1: none */
-    char line[300];     /* being collected */
+    int fd;         /* the pipe's end to read, -1: none */
+    char line[300]; /* being collected */
     size_t length;
-    char last[300];     /* the last whole line, one line, NUL-terminated */
-    unsigned logged;    /* lines so far; a child cannot fill the front's log */
+    char last[300];  /* the last whole line, one line, NUL-terminated */
+    unsigned logged; /* lines so far; a child cannot fill the front's log */
 } ap_words;
 
 /* A pipe whose ends close on exec and never block: what a full pipe does not take is lost. */

@@ -24,8 +24,8 @@
 
 enum {
     UNSENT_BYTES_MAX = 2 * AP_WORKER_JOB_BYTES_MAX, /* one job on its way, one waiting */
-    RECEIVE_BYTES = 4 * 1024 * 1024,                /* read in one call, so that a front with many workers goes round */
-    MODEL_FD = 4,                                   /* see main.c */
+    RECEIVE_BYTES = 4 * 1024 * 1024, /* read in one call, so that a front with many workers goes round */
+    MODEL_FD = 4,                    /* see main.c */
     SOCKET_FD = 3
 };
 
@@ -34,12 +34,12 @@ struct ap_worker {
     int fd;
     char name[200];
     bool is_ready;
-    bool is_dead;         /* reaped, `death` says how */
-    uint64_t *live;       /* ids without DONE or ERROR, room for AP_WORKER_REQUESTS_MAX */
+    bool is_dead;   /* reaped, `death` says how */
+    uint64_t *live; /* ids without DONE or ERROR, room for AP_WORKER_REQUESTS_MAX */
     size_t live_count;
     json_t *info;
     char sandbox[200];
-    ap_error report;      /* ERROR with id 0: why the worker is about to end */
+    ap_error report; /* ERROR with id 0: why the worker is about to end */
     ap_error death;
     ap_wire_reader reader;
     ap_wire_writer writer;
@@ -50,10 +50,11 @@ struct ap_worker {
 
 static ap_status describe_options(const ap_worker_options *o, char **out, ap_error *err)
 {
-    json_t *root = json_pack("{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:b}", "name", o->name ? o->name : "model", "threads",
-                             (int)o->threads, "context_tokens", (int)o->context_tokens, "kv_type", (int)o->kv_type,
-                             "kv_bytes", (json_int_t)o->kv_bytes, "step_tokens", (int)o->step_tokens, "requests_max",
-                             (int)o->requests_max, "reduced", o->sandbox == AP_SANDBOX_REDUCED);
+    json_t *root =
+        json_pack("{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:b}", "name", o->name ? o->name : "model", "threads",
+                  (int)o->threads, "context_tokens", (int)o->context_tokens, "kv_type", (int)o->kv_type,
+                  "kv_bytes", (json_int_t)o->kv_bytes, "step_tokens", (int)o->step_tokens, "requests_max",
+                  (int)o->requests_max, "reduced", o->sandbox == AP_SANDBOX_REDUCED);
     if (!root)
         return ap_fail(err, AP_E_ARG, "the worker's name is not UTF-8");
     int failed = o->isa ? json_object_set_new(root, "isa", json_string(o->isa)) : 0;
@@ -71,7 +72,8 @@ static ap_status check_options(const ap_worker_options *o, ap_error *err)
         return ap_fail(err, AP_E_ARG, "the model's descriptor %d is open for writing", o->model_fd);
     if (o->threads > INT32_MAX || o->context_tokens > INT32_MAX || o->step_tokens > INT32_MAX ||
         o->kv_bytes > INT64_MAX || o->requests_max > AP_WORKER_REQUESTS_MAX)
-        return ap_fail(err, AP_E_ARG, "a number among the worker's options is too large (requests: at most %d)",
+        return ap_fail(err, AP_E_ARG,
+                       "a number among the worker's options is too large (requests: at most %d)",
                        AP_WORKER_REQUESTS_MAX);
     return AP_OK;
 }
@@ -88,8 +90,8 @@ static _Noreturn void become_worker(int socket, int model, int words, char *cons
     socket = fcntl(socket, F_DUPFD_CLOEXEC, 10);
     model = fcntl(model, F_DUPFD_CLOEXEC, 10);
     words = fcntl(words, F_DUPFD_CLOEXEC, 10);
-    if (dup2(nothing, 0) == 0 && dup2(nothing, 1) == 1 && dup2(words, 2) == 2 && dup2(socket, SOCKET_FD) == SOCKET_FD &&
-        dup2(model, MODEL_FD) == MODEL_FD) {
+    if (dup2(nothing, 0) == 0 && dup2(nothing, 1) == 1 && dup2(words, 2) == 2 &&
+        dup2(socket, SOCKET_FD) == SOCKET_FD && dup2(model, MODEL_FD) == MODEL_FD) {
         (void)syscall(SYS_close_range, 5u, UINT32_MAX, 0u); /* an old kernel: the worker does it itself */
         (void)execve("/proc/self/exe", arguments, no_environment);
     }
@@ -251,8 +253,8 @@ static ap_status check_turn(ap_worker *worker, json_t *body, const ap_worker_eve
     return AP_OK;
 }
 
-static ap_status handle_frame(ap_worker *worker, const ap_wire_frame *frame, ap_worker_event_fn *fn, void *context,
-                              ap_error *err)
+static ap_status handle_frame(ap_worker *worker, const ap_wire_frame *frame, ap_worker_event_fn *fn,
+                              void *context, ap_error *err)
 {
     ap_worker_event event;
     json_t *body = NULL;
@@ -346,7 +348,8 @@ ap_status ap_worker_wait_ready(ap_worker *worker, unsigned timeout_ms, ap_error 
             return AP_OK;
         uint64_t now = ap_clock_ns();
         if (now >= end)
-            return ap_fail(err, AP_E_WORKER, "the worker of '%.40s' was not ready within %u ms", worker->name, timeout_ms);
+            return ap_fail(err, AP_E_WORKER, "the worker of '%.40s' was not ready within %u ms", worker->name,
+                           timeout_ms);
         struct pollfd wait = {worker->fd, ap_worker_poll_events(worker), 0};
         uint64_t left_ms = (end - now + 999999) / 1000000;
         (void)poll(&wait, 1, left_ms < 1000 ? (int)left_ms : 1000);

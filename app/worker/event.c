@@ -52,9 +52,8 @@ static bool is_token(const json_t *token)
     if (!get_u32(token, "id", &id) || id > INT32_MAX || !get_finite(token, "logprob", -9999, &logprob) ||
         !json_is_string(json_object_get(token, "text")) || !json_is_array(bytes))
         return false;
-    json_array_foreach(bytes, i, byte)
-        if (!json_is_integer(byte) || json_integer_value(byte) < 0 || json_integer_value(byte) > 255)
-            return false;
+    json_array_foreach(bytes, i, byte) if (!json_is_integer(byte) || json_integer_value(byte) < 0 ||
+                                           json_integer_value(byte) > 255) return false;
     return true;
 }
 
@@ -64,15 +63,14 @@ static bool are_tokens(const json_t *tokens)
     size_t i, k;
     if (!json_is_array(tokens))
         return false;
-    json_array_foreach(tokens, i, token) {
+    json_array_foreach(tokens, i, token)
+    {
         if (!is_token(token))
             return false;
         top = json_object_get(token, "top");
         if (!json_is_array(top))
             return false;
-        json_array_foreach(top, k, other)
-            if (!is_token(other))
-                return false;
+        json_array_foreach(top, k, other) if (!is_token(other)) return false;
     }
     return true;
 }
@@ -113,8 +111,9 @@ static ap_status read_error(const json_t *body, ap_worker_event *event, ap_error
     event->message = get_text(body, "message");
     event->param = get_text(body, "param");
     const json_t *param = json_object_get(body, "param");
-    if (!name || !ap_wire_status_from(ap_str_from(name), &event->status) || !event->message || !*event->message ||
-        strlen(event->message) >= sizeof((ap_error *)0)->message || (param && !json_is_null(param) && !event->param))
+    if (!name || !ap_wire_status_from(ap_str_from(name), &event->status) || !event->message ||
+        !*event->message || strlen(event->message) >= sizeof((ap_error *)0)->message ||
+        (param && !json_is_null(param) && !event->param))
         return broke(err, "a field of ERROR is missing or wrong");
     if (!is_one_line(event->message))
         return broke(err, "the message of an ERROR is not one line");
@@ -144,7 +143,8 @@ static ap_status read_by_kind(const json_t *body, ap_worker_event *event, ap_err
     case AP_WORKER_STATS_REPLY:
         return AP_OK;
     case AP_WORKER_ACCEPTED:
-        return get_u32(body, "prompt_tokens", &event->prompt_tokens) ? AP_OK : broke(err, "ACCEPTED without a count");
+        return get_u32(body, "prompt_tokens", &event->prompt_tokens) ? AP_OK
+                                                                     : broke(err, "ACCEPTED without a count");
     case AP_WORKER_TEXT:
         event->tokens = json_object_get(body, "tokens");
         if (!take_text(body, event) || (event->tokens && !are_tokens(event->tokens)))
@@ -159,7 +159,8 @@ static ap_status read_by_kind(const json_t *body, ap_worker_event *event, ap_err
     }
 }
 
-ap_status ap_worker_event_read(const ap_wire_frame *frame, ap_worker_event *event, json_t **out, ap_error *err)
+ap_status ap_worker_event_read(const ap_wire_frame *frame, ap_worker_event *event, json_t **out,
+                               ap_error *err)
 {
     json_error_t detail;
     json_t *body = json_loadb(frame->payload, frame->bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &detail);

@@ -13,6 +13,7 @@
 
 /* On AP_OK the event points into *body, which the caller releases with json_decref.
  * AP_E_WORKER says what was wrong; then *body is NULL. */
-ap_status ap_worker_event_read(const ap_wire_frame *frame, ap_worker_event *event, json_t **body, ap_error *err);
+ap_status ap_worker_event_read(const ap_wire_frame *frame, ap_worker_event *event, json_t **body,
+                               ap_error *err);
 
 #endif

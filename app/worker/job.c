@@ -25,7 +25,7 @@ struct ap_jobs {
     ap_wire_writer *writer;
     live_job live[AP_WORKER_REQUESTS_MAX];
     size_t live_count;
-    ap_buf payload; /* of the frame being written */
+    ap_buf payload;   /* of the frame being written */
     ap_error failure; /* in an event function: the step is to fail */
 };
 
@@ -34,14 +34,15 @@ typedef struct job_input {
     const json_t *root;
     bool is_chat;
     ap_request request;
-    ap_tokens rendered;  /* the library's */
-    int32_t *ids;        /* ours */
+    ap_tokens rendered; /* the library's */
+    int32_t *ids;       /* ours */
     ap_logit_bias biases[BIASES_MAX];
     const char *stops[STOPS_MAX];
     const char *param; /* whom to blame */
 } job_input;
 
-ap_status ap_jobs_create(ap_jobs **out, ap_engine *engine, const ap_vocab *vocab, ap_wire_writer *writer, ap_error *err)
+ap_status ap_jobs_create(ap_jobs **out, ap_engine *engine, const ap_vocab *vocab, ap_wire_writer *writer,
+                         ap_error *err)
 {
     ap_jobs *jobs = ap_alloc_zero(1, sizeof *jobs);
     *out = jobs;
@@ -127,8 +128,12 @@ static ap_status read_field(job_input *in, const field *f, const json_t *value, 
 {
     char *target = (char *)&in->request + f->offset;
     char range[96];
-    (void)snprintf(range, sizeof range, "is not %s %s%.10g to %.10g", f->kind == FIELD_REAL ? "a number" : "an integer from",
-                   f->is_above_low ? "above " : f->kind == FIELD_REAL ? "from " : "", f->low, f->high);
+    (void)snprintf(range, sizeof range, "is not %s %s%.10g to %.10g",
+                   f->kind == FIELD_REAL ? "a number" : "an integer from",
+                   f->is_above_low         ? "above "
+                   : f->kind == FIELD_REAL ? "from "
+                                           : "",
+                   f->low, f->high);
     switch (f->kind) {
     case FIELD_REAL: {
         double number = json_number_value(value);
@@ -167,7 +172,8 @@ static ap_status read_fields(job_input *in, ap_error *err)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)in->root, key, value) {
+    json_object_foreach((json_t *)in->root, key, value)
+    {
         const field *found = NULL;
         for (size_t i = 0; i < sizeof fields / sizeof *fields && !found; i++)
             if (strcmp(fields[i].name, key) == 0)
@@ -193,7 +199,8 @@ static ap_status read_stops(job_input *in, ap_error *err)
         return AP_OK;
     if (!json_is_array(stops) || json_array_size(stops) > STOPS_MAX)
         return bad(in, "stop", err, "is not an array of at most 16 texts");
-    json_array_foreach(stops, i, stop) {
+    json_array_foreach(stops, i, stop)
+    {
         size_t length = json_string_length(stop);
         if (!json_is_string(stop) || length < 1 || length > STOP_BYTES_MAX)
             return bad(in, "stop", err, "has an entry that is not a text of 1 to 256 bytes");
@@ -227,7 +234,8 @@ static ap_status read_biases(job_input *in, uint32_t vocab_count, ap_error *err)
         return AP_OK;
     if (!json_is_object(biases) || json_object_size(biases) > BIASES_MAX)
         return bad(in, "logit_bias", err, "is not an object of at most 1024 token ids");
-    json_object_foreach((json_t *)biases, key, value) {
+    json_object_foreach((json_t *)biases, key, value)
+    {
         ap_logit_bias *bias = &in->biases[in->request.bias_count];
         double number = json_number_value(value);
         if (!read_id(key, vocab_count, &bias->token))
@@ -250,7 +258,8 @@ static ap_status copy_ids(job_input *in, const json_t *prompt, uint32_t vocab_co
     in->ids = ap_alloc_array(count ? count : 1, sizeof *in->ids);
     if (!in->ids)
         return ap_fail_nomem(err, count * sizeof *in->ids);
-    json_array_foreach(prompt, i, id) {
+    json_array_foreach(prompt, i, id)
+    {
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= vocab_count)
             return bad(in, "prompt", err, "has an entry that is not a token id of this model");
         in->ids[i] = (int32_t)json_integer_value(id);
@@ -262,7 +271,8 @@ static ap_status copy_ids(job_input *in, const json_t *prompt, uint32_t vocab_co
 
 static ap_status render(job_input *in, const ap_vocab *vocab, ap_error *err)
 {
-    const json_t *messages = json_object_get(in->root, "messages"), *tools = json_object_get(in->root, "tools");
+    const json_t *messages = json_object_get(in->root, "messages"),
+                 *tools = json_object_get(in->root, "tools");
     const json_t *kwargs = json_object_get(in->root, "kwargs"), *now = json_object_get(in->root, "now");
     if (!json_is_array(messages) || json_array_size(messages) == 0)
         return bad(in, "messages", err, "is missing, empty or not an array");
@@ -282,7 +292,8 @@ static ap_status render(job_input *in, const ap_vocab *vocab, ap_error *err)
     if (!text)
         return ap_fail(err, AP_E_NOMEM, "out of memory for the messages of a request");
     in->param = "messages";
-    ap_status status = ap_vocab_render(vocab, text, strlen(text), json_integer_value(now), NULL, NULL, &in->rendered, err);
+    ap_status status =
+        ap_vocab_render(vocab, text, strlen(text), json_integer_value(now), NULL, NULL, &in->rendered, err);
     free(text); /* jansson's, from malloc */
     return status;
 }
@@ -304,8 +315,8 @@ static ap_status make_tokens(job_input *in, const ap_vocab *vocab, ap_error *err
         if (json_is_array(prompt))
             AP_TRY(copy_ids(in, prompt, ap_vocab_count(vocab), err));
         else if (json_is_string(prompt))
-            AP_TRY(ap_vocab_tokenize(vocab, json_string_value(prompt), json_string_length(prompt), AP_TOKENIZE_BOS,
-                                     &in->rendered, err));
+            AP_TRY(ap_vocab_tokenize(vocab, json_string_value(prompt), json_string_length(prompt),
+                                     AP_TOKENIZE_BOS, &in->rendered, err));
         else
             return bad(in, "prompt", err, "is missing, or neither a text nor an array of token ids");
         in->param = "prompt";
@@ -336,9 +347,11 @@ static ap_status read_job(job_input *in, const ap_vocab *vocab, ap_error *err)
 
 /* ---- Answers ------------------------------------------------------------- */
 
-static ap_status add_error(ap_buf *out, const ap_error *error, const char *param, const uint32_t *counts, ap_error *err)
+static ap_status add_error(ap_buf *out, const ap_error *error, const char *param, const uint32_t *counts,
+                           ap_error *err)
 {
-    ap_buf line = {0}; /* a cut message may end inside a character, which must not make it longer than the front takes */
+    ap_buf line = {
+        0}; /* a cut message may end inside a character, which must not make it longer than the front takes */
     AP_TRY(ap_buf_printf(out, err, "{\"status\":\"%s\",\"message\":", ap_wire_status_name(error->status)));
     const char *message = error->message[0] ? error->message : ap_status_text(error->status);
     size_t length = strlen(message);
@@ -358,7 +371,8 @@ static ap_status add_error(ap_buf *out, const ap_error *error, const char *param
     if (param)
         AP_TRY(ap_buf_printf(out, err, ",\"param\":\"%s\"", param));
     if (counts)
-        AP_TRY(ap_buf_printf(out, err, ",\"prompt_tokens\":%" PRIu32 ",\"context_tokens\":%" PRIu32, counts[0], counts[1]));
+        AP_TRY(ap_buf_printf(out, err, ",\"prompt_tokens\":%" PRIu32 ",\"context_tokens\":%" PRIu32,
+                             counts[0], counts[1]));
     return ap_buf_add_char(out, '}', err);
 }
 
@@ -373,12 +387,14 @@ static ap_status send_error(ap_wire_writer *writer, uint64_t id, const ap_error 
     return status;
 }
 
-ap_status ap_jobs_error_frame(ap_wire_writer *writer, uint64_t id, const ap_error *error, const char *param, ap_error *err)
+ap_status ap_jobs_error_frame(ap_wire_writer *writer, uint64_t id, const ap_error *error, const char *param,
+                              ap_error *err)
 {
     return send_error(writer, id, error, param, NULL, err);
 }
 
-static ap_status answer_refused(ap_jobs *jobs, uint64_t id, const job_input *in, const ap_error *why, ap_error *err)
+static ap_status answer_refused(ap_jobs *jobs, uint64_t id, const job_input *in, const ap_error *why,
+                                ap_error *err)
 {
     if (why->status != AP_E_CONTEXT)
         return send_error(jobs->writer, id, why, in->param, NULL, err);
@@ -421,9 +437,11 @@ ap_status ap_jobs_submit(ap_jobs *jobs, uint64_t id, const char *json, size_t le
     ap_status status = submit(jobs, in, &why);
     if (status == AP_OK) {
         ap_buf_clear(&jobs->payload);
-        status = ap_buf_printf(&jobs->payload, err, "{\"prompt_tokens\":%" PRIu32 "}", (uint32_t)in->request.prompt_count);
+        status = ap_buf_printf(&jobs->payload, err, "{\"prompt_tokens\":%" PRIu32 "}",
+                               (uint32_t)in->request.prompt_count);
         if (status == AP_OK)
-            status = ap_wire_put(jobs->writer, AP_WORKER_ACCEPTED, id, jobs->payload.ptr, jobs->payload.len, err);
+            status =
+                ap_wire_put(jobs->writer, AP_WORKER_ACCEPTED, id, jobs->payload.ptr, jobs->payload.len, err);
     } else {
         why.status = status;
         status = answer_refused(jobs, id, in, &why, err);
@@ -456,8 +474,8 @@ static ap_status add_token(ap_buf *out, const ap_vocab *vocab, int32_t token, fl
     return ap_buf_add_char(out, ']', err);
 }
 
-static ap_status add_text_event(ap_buf *out, const ap_vocab *vocab, const live_job *job, const ap_event *event,
-                                ap_error *err)
+static ap_status add_text_event(ap_buf *out, const ap_vocab *vocab, const live_job *job,
+                                const ap_event *event, ap_error *err)
 {
     AP_TRY(ap_buf_add_str(out, AP_STR("{\"text\":"), err));
     AP_TRY(ap_wire_add_json(out, (ap_str){event->text, event->text_length}, err));
@@ -479,7 +497,8 @@ static ap_status add_text_event(ap_buf *out, const ap_vocab *vocab, const live_j
 static ap_status add_done_event(ap_buf *out, const live_job *job, const ap_event *event, ap_error *err)
 {
     static const char *const reasons[] = {"stop", "length", "cancelled"};
-    const json_t *stop = event->stop_index >= 0 ? json_array_get(job->stops, (size_t)event->stop_index) : NULL;
+    const json_t *stop =
+        event->stop_index >= 0 ? json_array_get(job->stops, (size_t)event->stop_index) : NULL;
     AP_TRY(ap_buf_printf(out, err, "{\"finish_reason\":\"%s\",\"text\":", reasons[event->finish]));
     AP_TRY(ap_wire_add_json(out, (ap_str){event->text, event->text_length}, err));
     AP_TRY(ap_buf_add_str(out, AP_STR(",\"stop\":"), err));
@@ -522,8 +541,8 @@ static ap_status pass_on(ap_jobs *jobs, live_job *job, const ap_event *event, ap
     }
     if (out->len > AP_WORKER_EVENT_BYTES_MAX)
         return refuse_long(jobs, job, err);
-    return ap_wire_put(jobs->writer, event->kind == AP_EVENT_TOKEN ? AP_WORKER_TEXT : AP_WORKER_DONE, event->id, out->ptr,
-                       out->len, err);
+    return ap_wire_put(jobs->writer, event->kind == AP_EVENT_TOKEN ? AP_WORKER_TEXT : AP_WORKER_DONE,
+                       event->id, out->ptr, out->len, err);
 }
 
 static void on_event(void *context, const ap_event *event)

@@ -28,7 +28,8 @@
 typedef struct ap_jobs ap_jobs;
 
 /* Frames go to `out`; engine and vocabulary must outlive it. */
-ap_status ap_jobs_create(ap_jobs **out, ap_engine *engine, const ap_vocab *vocab, ap_wire_writer *writer, ap_error *err);
+ap_status ap_jobs_create(ap_jobs **out, ap_engine *engine, const ap_vocab *vocab, ap_wire_writer *writer,
+                         ap_error *err);
 void ap_jobs_destroy(ap_jobs **jobs);
 
 /* Answers ACCEPTED or ERROR.  A failure means that not even that could be written. */

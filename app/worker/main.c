@@ -68,10 +68,12 @@ static ap_status read_options(worker *w, json_t *root, ap_error *err)
     int threads, context, kv_type, step, requests, reduced;
     json_int_t kv_bytes;
     json_error_t detail;
-    if (json_unpack_ex(root, &detail, JSON_STRICT, "{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:b, s?s}", "name", &name,
-                       "threads", &threads, "context_tokens", &context, "kv_type", &kv_type, "kv_bytes", &kv_bytes,
-                       "step_tokens", &step, "requests_max", &requests, "reduced", &reduced, "isa", &isa) != 0)
-        return ap_fail(err, AP_E_ARG, "the worker's options: %s; only the program itself starts a worker", detail.text);
+    if (json_unpack_ex(root, &detail, JSON_STRICT, "{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:b, s?s}", "name",
+                       &name, "threads", &threads, "context_tokens", &context, "kv_type", &kv_type,
+                       "kv_bytes", &kv_bytes, "step_tokens", &step, "requests_max", &requests, "reduced",
+                       &reduced, "isa", &isa) != 0)
+        return ap_fail(err, AP_E_ARG, "the worker's options: %s; only the program itself starts a worker",
+                       detail.text);
     w->name = name;
     w->mode = reduced ? AP_SANDBOX_REDUCED : AP_SANDBOX_FULL;
     w->engine_options = (ap_engine_options){.size = sizeof(ap_engine_options),
@@ -127,10 +129,10 @@ static ap_status add_stats(ap_buf *out, const ap_engine *engine, ap_error *err)
     return ap_buf_printf(out, err,
                          "\"running\":%" PRIu32 ",\"waiting\":%" PRIu32 ",\"page_count\":%" PRIu32
                          ",\"pages_free\":%" PRIu32 ",\"steps\":%" PRIu64 ",\"prompt_tokens\":%" PRIu64
-                         ",\"answer_tokens\":%" PRIu64 ",\"preemptions\":%" PRIu64 ",\"context_tokens\":%" PRIu32
-                         ",\"threads\":%u,\"memory_bytes\":%" PRIu64 "}",
-                         s.running, s.waiting, s.page_count, s.pages_free, s.steps, s.prompt_tokens, s.answer_tokens,
-                         s.preemptions, s.context_tokens, s.threads, s.memory_bytes);
+                         ",\"answer_tokens\":%" PRIu64 ",\"preemptions\":%" PRIu64
+                         ",\"context_tokens\":%" PRIu32 ",\"threads\":%u,\"memory_bytes\":%" PRIu64 "}",
+                         s.running, s.waiting, s.page_count, s.pages_free, s.steps, s.prompt_tokens,
+                         s.answer_tokens, s.preemptions, s.context_tokens, s.threads, s.memory_bytes);
 }
 
 static ap_status add_ready(ap_buf *out, const worker *w, ap_error *err)
@@ -145,18 +147,19 @@ static ap_status add_ready(ap_buf *out, const worker *w, ap_error *err)
     AP_TRY(add_text(out, "license", info->license, err));
     AP_TRY(add_text(out, "quantization", info->quantization, err));
     AP_TRY(add_text(out, "source_sha256", info->source_sha256, err));
-    AP_TRY(ap_buf_printf(out, err,
-                         "\"parameter_count\":%" PRIu64 ",\"weight_bytes\":%" PRIu64 ",\"file_bytes\":%" PRIu64
-                         ",\"context_tokens\":%" PRIu32 ",\"vocab_count\":%" PRIu32 ",\"layer_count\":%" PRIu32
-                         ",\"embedding_width\":%" PRIu32 ",\"has_chat_template\":%s},\"engine\":",
-                         info->parameter_count, info->weight_bytes, info->file_bytes, info->context_tokens,
-                         info->vocab_count, info->layer_count, info->embedding_width,
-                         info->has_chat_template ? "true" : "false"));
+    AP_TRY(ap_buf_printf(
+        out, err,
+        "\"parameter_count\":%" PRIu64 ",\"weight_bytes\":%" PRIu64 ",\"file_bytes\":%" PRIu64
+        ",\"context_tokens\":%" PRIu32 ",\"vocab_count\":%" PRIu32 ",\"layer_count\":%" PRIu32
+        ",\"embedding_width\":%" PRIu32 ",\"has_chat_template\":%s},\"engine\":",
+        info->parameter_count, info->weight_bytes, info->file_bytes, info->context_tokens, info->vocab_count,
+        info->layer_count, info->embedding_width, info->has_chat_template ? "true" : "false"));
     AP_TRY(add_stats(out, w->engine, err));
     return ap_buf_add_char(out, '}', err);
 }
 
-static ap_status say(worker *w, ap_worker_kind kind, ap_status (*add)(ap_buf *, const worker *, ap_error *), ap_error *err)
+static ap_status say(worker *w, ap_worker_kind kind, ap_status (*add)(ap_buf *, const worker *, ap_error *),
+                     ap_error *err)
 {
     ap_buf payload = {0};
     ap_status status = add(&payload, w, err);
@@ -166,12 +169,16 @@ static ap_status say(worker *w, ap_worker_kind kind, ap_status (*add)(ap_buf *, 
     return status;
 }
 
-static ap_status add_stats_reply(ap_buf *out, const worker *w, ap_error *err) { return add_stats(out, w->engine, err); }
+static ap_status add_stats_reply(ap_buf *out, const worker *w, ap_error *err)
+{
+    return add_stats(out, w->engine, err);
+}
 
 static ap_status get_ready(worker *w, ap_error *err)
 {
     const int fds[] = {STDERR_FILENO, SOCKET_FD, MODEL_FD};
-    AP_TRY(ap_sandbox_enter(&(ap_sandbox_options){.mode = w->mode, .fds = fds, .fd_count = 3}, w->sandbox, err));
+    AP_TRY(
+        ap_sandbox_enter(&(ap_sandbox_options){.mode = w->mode, .fds = fds, .fd_count = 3}, w->sandbox, err));
     AP_TRY(read_stamp(&w->stamp, err));
     AP_TRY(ap_model_open(&w->model, MODEL_FD, err));
     AP_TRY(ap_engine_create(&w->engine, w->model, &w->engine_options, err));
@@ -247,9 +254,10 @@ static _Noreturn void end(worker *w, ap_status status, const ap_error *why)
         ap_error report = *why;
         report.status = status;
         if (ap_jobs_error_frame(&w->writer, 0, &report, NULL, NULL) == AP_OK) {
-            /* What is unsent are answers that have no end; the report is worth waiting for, but not for ever. */
-            for (int i = 0; i < 20 && ap_wire_flush(&w->writer, SOCKET_FD, NULL) == AP_OK &&
-                            ap_wire_unsent(&w->writer);
+            /* What is unsent are answers that have no end; the report is worth waiting for, but not for ever.
+             */
+            for (int i = 0;
+                 i < 20 && ap_wire_flush(&w->writer, SOCKET_FD, NULL) == AP_OK && ap_wire_unsent(&w->writer);
                  i++) {
                 struct pollfd wait = {SOCKET_FD, POLLOUT, 0};
                 (void)ppoll(&wait, 1, &(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
@@ -271,7 +279,8 @@ int ap_worker_main(int argc, char **argv)
     w.reader.payload_max = AP_WORKER_JOB_BYTES_MAX;
     w.reader.kinds =
         AP_WIRE_KIND(AP_WORKER_JOB) | AP_WIRE_KIND(AP_WORKER_CANCEL) | AP_WIRE_KIND(AP_WORKER_STATS);
-    json_t *root = argc == 3 ? json_loads(argv[2], 0, NULL) : NULL; /* kept while it runs: the strings are in use */
+    json_t *root =
+        argc == 3 ? json_loads(argv[2], 0, NULL) : NULL; /* kept while it runs: the strings are in use */
     ap_status status = read_options(&w, root, &error);
     if (status != AP_OK) {
         /* Somebody typed it: there is no socket to answer on. */

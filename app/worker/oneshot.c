@@ -93,12 +93,13 @@ static ap_status enter(const ap_oneshot_options *o, int socket, ap_error *err)
     fds[count++] = socket;
     char state[AP_SANDBOX_STATE_BYTES];
     return ap_sandbox_enter(
-        &(ap_sandbox_options){.mode = o->sandbox, .fds = fds, .fd_count = count, .has_output = o->output_fd >= 0}, state,
-        err);
+        &(ap_sandbox_options){
+            .mode = o->sandbox, .fds = fds, .fd_count = count, .has_output = o->output_fd >= 0},
+        state, err);
 }
 
-static _Noreturn void be_child(ap_oneshot_fn *fn, void *fn_context, const ap_oneshot_options *o, int socket, int words,
-                               pid_t parent)
+static _Noreturn void be_child(ap_oneshot_fn *fn, void *fn_context, const ap_oneshot_options *o, int socket,
+                               int words, pid_t parent)
 {
     ap_child_reset_signals();
     /* The parent's thread waits in this file, so its end is the end of whoever wanted this. */
@@ -137,7 +138,8 @@ static ap_status take_end(parent *p, const ap_wire_frame *frame, ap_error *err)
 {
     end_report report;
     if (frame->bytes != sizeof report)
-        return ap_fail(err, AP_E_WORKER, "the child broke the protocol: its end has %" PRIu32 " bytes", frame->bytes);
+        return ap_fail(err, AP_E_WORKER, "the child broke the protocol: its end has %" PRIu32 " bytes",
+                       frame->bytes);
     memcpy(&report, frame->payload, sizeof report);
     if (!memchr(report.message, 0, sizeof report.message) ||
         strcmp(ap_status_text((ap_status)report.status), ap_status_text((ap_status)-1)) == 0)
@@ -164,7 +166,8 @@ static ap_status take_frame(parent *p, const ap_wire_frame *frame, ap_error *err
         return o->result ? o->result(o->context, frame->payload, frame->bytes, err) : AP_OK;
     case FRAME_PROGRESS:
         if (frame->bytes != sizeof report)
-            return ap_fail(err, AP_E_WORKER, "the child broke the protocol: a report has %" PRIu32 " bytes", frame->bytes);
+            return ap_fail(err, AP_E_WORKER, "the child broke the protocol: a report has %" PRIu32 " bytes",
+                           frame->bytes);
         memcpy(&report, frame->payload, sizeof report);
         if (o->progress)
             o->progress(o->context, report.done < report.total ? report.done : report.total, report.total);
@@ -177,7 +180,8 @@ static ap_status take_frame(parent *p, const ap_wire_frame *frame, ap_error *err
 /* Until the child hangs up or says what it may not. */
 static ap_status listen_to(parent *p, int fd, ap_words *words, ap_error *err)
 {
-    ap_wire_reader reader = {.kinds = AP_WIRE_KIND(FRAME_RESULT) | AP_WIRE_KIND(FRAME_PROGRESS) | AP_WIRE_KIND(FRAME_END),
+    ap_wire_reader reader = {.kinds = AP_WIRE_KIND(FRAME_RESULT) | AP_WIRE_KIND(FRAME_PROGRESS) |
+                                      AP_WIRE_KIND(FRAME_END),
                              .payload_max = PIECE_BYTES};
     bool is_open = true;
     ap_status status = AP_OK;
@@ -194,7 +198,8 @@ static ap_status listen_to(parent *p, int fd, ap_words *words, ap_error *err)
         while (status == AP_OK && have) {
             status = ap_wire_next(&reader, &frame, &have, err);
             if (status == AP_E_FORMAT)
-                status = ap_fail(err, AP_E_WORKER, "the child broke the protocol: it sent a frame that is none");
+                status =
+                    ap_fail(err, AP_E_WORKER, "the child broke the protocol: it sent a frame that is none");
             if (status == AP_OK && have)
                 status = take_frame(p, &frame, err);
         }
@@ -217,7 +222,8 @@ static ap_status check_options(const ap_oneshot_options *o, ap_error *err)
     return AP_OK;
 }
 
-ap_status ap_worker_oneshot(ap_oneshot_fn *fn, void *fn_context, const ap_oneshot_options *options, ap_error *err)
+ap_status ap_worker_oneshot(ap_oneshot_fn *fn, void *fn_context, const ap_oneshot_options *options,
+                            ap_error *err)
 {
     AP_TRY(check_options(options, err));
     ap_words words;
@@ -242,7 +248,8 @@ ap_status ap_worker_oneshot(ap_oneshot_fn *fn, void *fn_context, const ap_onesho
         return failed;
     }
     parent p = {.options = options,
-                .result_bytes_max = options->result_bytes_max ? options->result_bytes_max : RESULT_BYTES_DEFAULT};
+                .result_bytes_max =
+                    options->result_bytes_max ? options->result_bytes_max : RESULT_BYTES_DEFAULT};
     ap_status status = listen_to(&p, ends[0], &words, err);
     (void)close(ends[0]);
     int wait_status;

@@ -25,7 +25,7 @@
 #else
 #define HAS_FEATURE(x) 0
 #endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || HAS_FEATURE(address_sanitizer) || \
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || HAS_FEATURE(address_sanitizer) ||       \
     HAS_FEATURE(thread_sanitizer)
 enum { BUILT_WITH_SANITIZER = 1 };
 #else
@@ -37,7 +37,10 @@ enum { BUILT_WITH_SANITIZER = 0 };
 #define EVERY  AP_SANDBOX_USE_EVERY
 #define OUTPUT AP_SANDBOX_USE_OUTPUT
 #define TOOLS  AP_SANDBOX_USE_TOOLS
-#define CALL(name, use, test, reason) {SCMP_SYS(name), #name, use, AP_SANDBOX_##test, reason}
+#define CALL(name, use, test, reason)                                                                        \
+    {                                                                                                        \
+        SCMP_SYS(name), #name, use, AP_SANDBOX_##test, reason                                                \
+    }
 
 static const ap_sandbox_call call_list[] = {
     /* Talking to the front, over descriptors that are open already. */
@@ -123,7 +126,8 @@ static int add_call(scmp_filter_ctx filter, const ap_sandbox_call *call)
     case AP_SANDBOX_ANY:
         return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 0);
     case AP_SANDBOX_NO_EXEC:
-        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 1,
+                                SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     case AP_SANDBOX_THREAD_ONLY:
         /* s390 has the flags second; Aperto does not run there (big-endian). */
         return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 1,
@@ -219,7 +223,8 @@ static ap_status close_others(const int *fds, size_t count, int *highest, ap_err
 {
     int sorted[AP_SANDBOX_FDS_MAX];
     if (count > AP_SANDBOX_FDS_MAX)
-        return ap_fail(err, AP_E_ARG, "%zu descriptors are more than the limit of %d", count, AP_SANDBOX_FDS_MAX);
+        return ap_fail(err, AP_E_ARG, "%zu descriptors are more than the limit of %d", count,
+                       AP_SANDBOX_FDS_MAX);
     for (size_t i = 0; i < count; i++) {
         if (fds[i] < 0)
             return ap_fail(err, AP_E_ARG, "descriptor %d is none", fds[i]);
@@ -266,14 +271,16 @@ static ap_status lacking(ap_sandbox_mode mode, const char *part, int number, cha
 {
     if (mode != AP_SANDBOX_REDUCED)
         return ap_fail(err, AP_E_SANDBOX,
-                       "this kernel does not let a worker enter its sandbox: %s: %s; --sandbox=reduced goes on without it",
+                       "this kernel does not let a worker enter its sandbox: %s: %s; --sandbox=reduced goes "
+                       "on without it",
                        part, strerror(number));
     size_t used = strlen(state);
     (void)snprintf(state + used, AP_SANDBOX_STATE_BYTES - used, "%sno %s", used ? ", " : "reduced: ", part);
     return AP_OK;
 }
 
-ap_status ap_sandbox_enter(const ap_sandbox_options *options, char state[AP_SANDBOX_STATE_BYTES], ap_error *err)
+ap_status ap_sandbox_enter(const ap_sandbox_options *options, char state[AP_SANDBOX_STATE_BYTES],
+                           ap_error *err)
 {
     state[0] = 0;
     bool is_valgrind = RUNNING_ON_VALGRIND;
@@ -286,7 +293,8 @@ ap_status ap_sandbox_enter(const ap_sandbox_options *options, char state[AP_SAND
     AP_TRY(close_others(options->fds, options->fd_count, &highest, err));
     AP_TRY(lower_limit(RLIMIT_CORE, "core dumps", 0, err));
     if (!is_valgrind) /* which keeps descriptors of its own above ours */
-        AP_TRY(lower_limit(RLIMIT_NOFILE, "descriptors", (rlim_t)highest + 2, err)); /* one more: Landlock's */
+        AP_TRY(
+            lower_limit(RLIMIT_NOFILE, "descriptors", (rlim_t)highest + 2, err)); /* one more: Landlock's */
     if (!options->has_output)
         AP_TRY(lower_limit(RLIMIT_FSIZE, "file sizes", 0, err));
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
@@ -307,6 +315,7 @@ ap_status ap_sandbox_enter(const ap_sandbox_options *options, char state[AP_SAND
     if (failed)
         AP_TRY(lacking(options->mode, "seccomp", -failed, state, err));
     if (state[0] == 0)
-        (void)snprintf(state, AP_SANDBOX_STATE_BYTES, "%s", has_tools ? "full, with the calls of a sanitizer" : "full");
+        (void)snprintf(state, AP_SANDBOX_STATE_BYTES, "%s",
+                       has_tools ? "full, with the calls of a sanitizer" : "full");
     return AP_OK;
 }

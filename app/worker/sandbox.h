@@ -23,7 +23,7 @@
 enum { AP_SANDBOX_CALLS_MAX = 45, AP_SANDBOX_STATE_BYTES = 200, AP_SANDBOX_FDS_MAX = 16 };
 
 typedef enum ap_sandbox_use {
-    AP_SANDBOX_USE_EVERY = 1, /* serving workers and one-shots */
+    AP_SANDBOX_USE_EVERY = 1,  /* serving workers and one-shots */
     AP_SANDBOX_USE_OUTPUT = 2, /* one-shots with an output file */
     AP_SANDBOX_USE_TOOLS = 4   /* this build has a sanitizer */
 } ap_sandbox_use;
@@ -57,6 +57,7 @@ typedef struct ap_sandbox_options {
 
 /* On AP_OK `state` says what is in force: "full", or "reduced: …".  AP_E_SANDBOX: a part is
  * missing and the mode is full; the process is then half-way in and must end. */
-ap_status ap_sandbox_enter(const ap_sandbox_options *options, char state[AP_SANDBOX_STATE_BYTES], ap_error *err);
+ap_status ap_sandbox_enter(const ap_sandbox_options *options, char state[AP_SANDBOX_STATE_BYTES],
+                           ap_error *err);
 
 #endif

@@ -11,7 +11,8 @@
 
 void ap_watch_init(ap_watch *watch, uint64_t ready_timeout_ms, uint64_t now_ms)
 {
-    *watch = (ap_watch){.state = AP_SUPERVISOR_WAITING, .ready_timeout_ms = ready_timeout_ms, .due_ms = now_ms};
+    *watch =
+        (ap_watch){.state = AP_SUPERVISOR_WAITING, .ready_timeout_ms = ready_timeout_ms, .due_ms = now_ms};
 }
 
 ap_watch_action ap_watch_due(const ap_watch *watch, uint64_t now_ms)
@@ -41,7 +42,9 @@ void ap_watch_died(ap_watch *watch, uint64_t now_ms)
     watch->deaths++;
     /* At once, then after 1, 2, 4 … 30 s: a lone accident costs a moment, a model that kills
      * its worker each time costs little. */
-    uint64_t wait_ms = watch->deaths == 1 ? 0 : watch->deaths > 6 ? AP_WATCH_WAIT_MS_MAX : 1000u << (watch->deaths - 2);
+    uint64_t wait_ms = watch->deaths == 1  ? 0
+                       : watch->deaths > 6 ? AP_WATCH_WAIT_MS_MAX
+                                           : 1000u << (watch->deaths - 2);
     if (wait_ms > AP_WATCH_WAIT_MS_MAX)
         wait_ms = AP_WATCH_WAIT_MS_MAX;
     watch->state = AP_SUPERVISOR_WAITING;
@@ -96,7 +99,8 @@ static void note_death(ap_supervisor *s, uint64_t now_ms, const ap_error *why)
     ap_log(AP_LOG_ERROR, "worker %s ended: %s", s->name, why->message);
 }
 
-ap_status ap_supervisor_create(ap_supervisor **out, const ap_supervisor_options *options, uint64_t now_ms, ap_error *err)
+ap_status ap_supervisor_create(ap_supervisor **out, const ap_supervisor_options *options, uint64_t now_ms,
+                               ap_error *err)
 {
     *out = NULL;
     const char *name = options->worker.name ? options->worker.name : "model", *isa = options->worker.isa;
@@ -138,7 +142,8 @@ void ap_supervisor_step(ap_supervisor *s, uint64_t now_ms, ap_worker_event_fn *f
         start(s, now_ms);
         break;
     case AP_WATCH_KILL:
-        (void)ap_fail(&error, AP_E_WORKER, "the worker was not ready within %" PRIu64 " ms", s->watch.ready_timeout_ms);
+        (void)ap_fail(&error, AP_E_WORKER, "the worker was not ready within %" PRIu64 " ms",
+                      s->watch.ready_timeout_ms);
         note_death(s, now_ms, &error);
         break;
     case AP_WATCH_NOTHING:
@@ -146,7 +151,10 @@ void ap_supervisor_step(ap_supervisor *s, uint64_t now_ms, ap_worker_event_fn *f
     }
 }
 
-int ap_supervisor_timeout_ms(const ap_supervisor *s, uint64_t now_ms) { return ap_watch_timeout_ms(&s->watch, now_ms); }
+int ap_supervisor_timeout_ms(const ap_supervisor *s, uint64_t now_ms)
+{
+    return ap_watch_timeout_ms(&s->watch, now_ms);
+}
 
 ap_worker *ap_supervisor_worker(ap_supervisor *s)
 {
@@ -154,7 +162,10 @@ ap_worker *ap_supervisor_worker(ap_supervisor *s)
 }
 
 int ap_supervisor_fd(const ap_supervisor *s) { return s->worker ? ap_worker_fd(s->worker) : -1; }
-short ap_supervisor_poll_events(const ap_supervisor *s) { return s->worker ? ap_worker_poll_events(s->worker) : 0; }
+short ap_supervisor_poll_events(const ap_supervisor *s)
+{
+    return s->worker ? ap_worker_poll_events(s->worker) : 0;
+}
 ap_supervisor_state ap_supervisor_state_of(const ap_supervisor *s) { return s->watch.state; }
 uint64_t ap_supervisor_restarts(const ap_supervisor *s) { return s->watch.starts ? s->watch.starts - 1 : 0; }
 
@@ -169,8 +180,8 @@ void ap_supervisor_describe(const ap_supervisor *s, uint64_t now_ms, char *text,
         (void)snprintf(text, bytes, "starting%s%s", before, s->last.message);
         break;
     case AP_SUPERVISOR_WAITING:
-        (void)snprintf(text, bytes, "restarts in %d s: %s", (ap_supervisor_timeout_ms(s, now_ms) + 999) / 1000,
-                       s->last.message);
+        (void)snprintf(text, bytes, "restarts in %d s: %s",
+                       (ap_supervisor_timeout_ms(s, now_ms) + 999) / 1000, s->last.message);
         break;
     }
 }

@@ -25,7 +25,8 @@ typedef struct ap_watch {
 typedef enum ap_watch_action { AP_WATCH_NOTHING, AP_WATCH_START, AP_WATCH_KILL } ap_watch_action;
 
 void ap_watch_init(ap_watch *watch, uint64_t ready_timeout_ms, uint64_t now_ms);
-/* What is due.  Answer START by ap_watch_started (or ap_watch_died if it could not be), KILL by ap_watch_died. */
+/* What is due.  Answer START by ap_watch_started (or ap_watch_died if it could not be), KILL by
+ * ap_watch_died. */
 ap_watch_action ap_watch_due(const ap_watch *watch, uint64_t now_ms);
 void ap_watch_started(ap_watch *watch, uint64_t now_ms);
 void ap_watch_ready(ap_watch *watch, uint64_t now_ms);

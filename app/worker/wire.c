@@ -78,7 +78,8 @@ ap_status ap_wire_next(ap_wire_reader *reader, ap_wire_frame *frame, bool *have,
     frame->id = get_u64(p + 8);
     frame->payload = p + AP_WIRE_HEADER_BYTES;
     if (frame->kind > 63 || !(reader->kinds & AP_WIRE_KIND(frame->kind)))
-        return ap_fail(err, AP_E_FORMAT, "a frame has kind %" PRIu32 ", which does not come from that side", frame->kind);
+        return ap_fail(err, AP_E_FORMAT, "a frame has kind %" PRIu32 ", which does not come from that side",
+                       frame->kind);
     if (frame->bytes > reader->payload_max)
         return ap_fail(err, AP_E_FORMAT, "a frame of %" PRIu32 " bytes is longer than the limit of %" PRIu32,
                        frame->bytes, reader->payload_max);
@@ -148,8 +149,8 @@ void ap_wire_writer_deinit(ap_wire_writer *writer)
 const char *ap_wire_status_name(ap_status status)
 {
     switch (status) {
-#define X(number, name, text) \
-    case AP_##name:           \
+#define X(number, name, text)                                                                                \
+    case AP_##name:                                                                                          \
         return #name;
         AP_STATUS_LIST(X)
 #undef X
@@ -159,10 +160,10 @@ const char *ap_wire_status_name(ap_status status)
 
 bool ap_wire_status_from(ap_str name, ap_status *status)
 {
-#define X(number, status_name, text)                             \
-    if (number != AP_OK && ap_str_is(name, #status_name)) {      \
-        *status = AP_##status_name;                              \
-        return true;                                             \
+#define X(number, status_name, text)                                                                         \
+    if (number != AP_OK && ap_str_is(name, #status_name)) {                                                  \
+        *status = AP_##status_name;                                                                          \
+        return true;                                                                                         \
     }
     AP_STATUS_LIST(X)
 #undef X

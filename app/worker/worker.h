@@ -62,15 +62,15 @@ typedef enum ap_sandbox_mode {
 
 /* Zero means the engine's own choice for all numbers. */
 typedef struct ap_worker_options {
-    int model_fd;            /* the packed file, open for reading; stays the caller's */
-    const char *name;        /* for messages and for `ps` */
+    int model_fd;     /* the packed file, open for reading; stays the caller's */
+    const char *name; /* for messages and for `ps` */
     unsigned threads;
-    const char *isa;         /* NULL: the best */
+    const char *isa; /* NULL: the best */
     uint32_t context_tokens;
     ap_kv_type kv_type;
     uint64_t kv_bytes;
     uint32_t step_tokens;
-    uint32_t requests_max;   /* at most AP_WORKER_REQUESTS_MAX */
+    uint32_t requests_max; /* at most AP_WORKER_REQUESTS_MAX */
     ap_sandbox_mode sandbox;
 } ap_worker_options;
 
@@ -80,15 +80,16 @@ typedef struct ap_worker ap_worker;
 typedef struct ap_worker_event {
     ap_worker_kind kind; /* READY … STATS_REPLY */
     uint64_t id;         /* 0 for READY and STATS_REPLY */
-    const json_t *body;  /* READY: {"model":{…},"engine":{…},"sandbox":"…"}; STATS_REPLY: the engine's numbers; else as sent */
+    const json_t *body; /* READY: {"model":{…},"engine":{…},"sandbox":"…"}; STATS_REPLY: the engine's numbers;
+                           else as sent */
 
     /* ACCEPTED, DONE; ERROR if known, else 0 */
     uint32_t prompt_tokens;
     /* TEXT, DONE: valid UTF-8, NUL-terminated, perhaps empty */
     const char *text;
     size_t text_length;
-    /* TEXT: array of {"id","text","logprob","bytes":[…],"top":[{"id","text","logprob","bytes":[…]}]}, or NULL.
-     * A logprob of minus infinity arrives as -9999. */
+    /* TEXT: array of {"id","text","logprob","bytes":[…],"top":[{"id","text","logprob","bytes":[…]}]}, or
+     * NULL. A logprob of minus infinity arrives as -9999. */
     const json_t *tokens;
     /* DONE */
     ap_finish finish;
@@ -97,8 +98,8 @@ typedef struct ap_worker_event {
     double prompt_ms, completion_ms;
     /* ERROR */
     ap_status status;
-    const char *message; /* one line */
-    const char *param;   /* the field of the job to blame ("messages", "prompt", "logit_bias"), or NULL */
+    const char *message;     /* one line */
+    const char *param;       /* the field of the job to blame ("messages", "prompt", "logit_bias"), or NULL */
     uint32_t context_tokens; /* with AP_E_CONTEXT */
 } ap_worker_event;
 typedef void ap_worker_event_fn(void *context, const ap_worker_event *event);
@@ -112,25 +113,27 @@ ap_status ap_worker_start(ap_worker **out, const ap_worker_options *options, ap_
  * the time limit (AP_E_WORKER; the worker lives on). */
 ap_status ap_worker_wait_ready(ap_worker *worker, unsigned timeout_ms, ap_error *err);
 
-int ap_worker_fd(const ap_worker *worker);             /* to poll; stays the handle's */
-short ap_worker_poll_events(const ap_worker *worker);  /* POLLIN, and POLLOUT while something is unsent */
+int ap_worker_fd(const ap_worker *worker);            /* to poll; stays the handle's */
+short ap_worker_poll_events(const ap_worker *worker); /* POLLIN, and POLLOUT while something is unsent */
 pid_t ap_worker_pid(const ap_worker *worker);
 bool ap_worker_is_ready(const ap_worker *worker);
 size_t ap_worker_live_count(const ap_worker *worker);  /* requests without DONE or ERROR yet */
 const json_t *ap_worker_info(const ap_worker *worker); /* READY's body, borrowed; NULL before */
-const char *ap_worker_sandbox(const ap_worker *worker); /* "full", or "reduced: no Landlock, …"; "" before READY */
+const char *
+ap_worker_sandbox(const ap_worker *worker); /* "full", or "reduced: no Landlock, …"; "" before READY */
 
 /* Sends a job (JSON, see docs in job.c).  AP_E_ARG: id 0 or live already; AP_E_LIMIT: above
  * AP_WORKER_JOB_BYTES_MAX; AP_E_FULL: too many requests or unsent bytes, try later; AP_E_STATE: not
  * ready, or dead.  After a failure no event comes for this id. */
 ap_status ap_worker_send(ap_worker *worker, uint64_t id, const char *json, size_t length, ap_error *err);
-/* DONE with AP_FINISH_CANCELLED follows, or whatever had ended it before.  Fine for an id that is not live. */
+/* DONE with AP_FINISH_CANCELLED follows, or whatever had ended it before.  Fine for an id that is not live.
+ */
 ap_status ap_worker_cancel(ap_worker *worker, uint64_t id);
 /* Asks for STATS_REPLY. */
 ap_status ap_worker_ask_stats(ap_worker *worker);
 /* Sends what is unsent, then decodes every complete frame.  AP_E_WORKER once the
- * process is gone or broke the protocol: the live requests got ERROR with AP_E_WORKER first, err tells how it died,
- * and only ap_worker_stop makes sense from then on.  fn must not stop the worker. */
+ * process is gone or broke the protocol: the live requests got ERROR with AP_E_WORKER first, err tells how it
+ * died, and only ap_worker_stop makes sense from then on.  fn must not stop the worker. */
 ap_status ap_worker_receive(ap_worker *worker, ap_worker_event_fn *fn, void *context, ap_error *err);
 /* Hangs up, waits up to grace_ms for it to end, kills it, reaps it.  Blocks.  NULL is fine; no events. */
 void ap_worker_stop(ap_worker **worker, unsigned grace_ms);
@@ -148,7 +151,8 @@ typedef struct ap_oneshot ap_oneshot;
  * Memory is a copy of the parent's; nothing written to it comes back. */
 typedef ap_status ap_oneshot_fn(ap_oneshot *self, void *context, ap_error *err);
 
-/* Sends result bytes to the parent.  Fails when the parent's output function failed or its limit is reached. */
+/* Sends result bytes to the parent.  Fails when the parent's output function failed or its limit is reached.
+ */
 ap_status ap_oneshot_write(ap_oneshot *self, const void *bytes, size_t count, ap_error *err);
 /* An ap_progress whose context is the ap_oneshot; at most about twenty reports a second travel. */
 void ap_oneshot_progress(void *self, uint64_t done, uint64_t total);
@@ -169,7 +173,8 @@ typedef struct ap_oneshot_options {
 /* Blocks until the child ended.  What fn returned comes back as status and message;
  * AP_E_WORKER if the child died, with how.  For result bytes in memory give
  * ap_oneshot_collect and an ap_buf. */
-ap_status ap_worker_oneshot(ap_oneshot_fn *fn, void *fn_context, const ap_oneshot_options *options, ap_error *err);
+ap_status ap_worker_oneshot(ap_oneshot_fn *fn, void *fn_context, const ap_oneshot_options *options,
+                            ap_error *err);
 ap_status ap_oneshot_collect(void *buf, const char *bytes, size_t count, ap_error *err);
 
 /* ---- Supervisor ----------------------------------------------------------- */

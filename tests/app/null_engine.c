@@ -53,7 +53,10 @@ static struct ap_vocab the_vocab;
 
 void ap_release(void *pointer) { ap_free(pointer); }
 
-ap_sampling ap_sampling_default(void) { return (ap_sampling){.temperature = 1, .top_p = 1, .repetition_penalty = 1}; }
+ap_sampling ap_sampling_default(void)
+{
+    return (ap_sampling){.temperature = 1, .top_p = 1, .repetition_penalty = 1};
+}
 
 ap_status ap_model_open(ap_model **out, int fd, ap_error *err)
 {
@@ -85,8 +88,8 @@ const char *ap_vocab_piece(const ap_vocab *vocab, int32_t id, size_t *length)
     return &pieces[id];
 }
 
-ap_status ap_vocab_tokenize(const ap_vocab *vocab, const char *text, size_t length, unsigned flags, ap_tokens *out,
-                            ap_error *err)
+ap_status ap_vocab_tokenize(const ap_vocab *vocab, const char *text, size_t length, unsigned flags,
+                            ap_tokens *out, ap_error *err)
 {
     out->ids = ap_alloc_array(length + 1, sizeof *out->ids);
     if (!out->ids)
@@ -106,7 +109,8 @@ ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t length
     return ap_vocab_tokenize(vocab, json, length, 0, tokens, err);
 }
 
-ap_status ap_engine_create(ap_engine **out, const ap_model *model, const ap_engine_options *options, ap_error *err)
+ap_status ap_engine_create(ap_engine **out, const ap_model *model, const ap_engine_options *options,
+                           ap_error *err)
 {
     ap_engine *engine = ap_alloc_zero(1, sizeof *engine);
     *out = engine;
@@ -129,7 +133,8 @@ ap_status ap_engine_submit(ap_engine *engine, const ap_request *r, ap_error *err
     *q = (null_request){.id = r->id,
                         .prompt = ap_alloc(r->prompt_count),
                         .count = (uint32_t)r->prompt_count,
-                        .max = r->max_tokens ? r->max_tokens : engine->options.context_tokens - (uint32_t)r->prompt_count,
+                        .max = r->max_tokens ? r->max_tokens
+                                             : engine->options.context_tokens - (uint32_t)r->prompt_count,
                         .has_stop = r->stop_count > 0,
                         .stop = r->stop_count ? r->stops[r->stop_count - 1][0] : 0,
                         .logprobs = r->logprobs,
@@ -163,8 +168,15 @@ static bool advance(ap_engine *engine, null_request *q, ap_event_fn *fn, void *c
 {
     static char huge[HUGE_BYTES];
     ap_error error = {0};
-    ap_event e = {.kind = AP_EVENT_DONE, .id = q->id, .text = "", .stop_index = -1, .prompt_count = q->count,
-                  .answer_count = q->drawn, .prompt_ns = 1500000, .answer_ns = 2000000, .finish = AP_FINISH_CANCELLED};
+    ap_event e = {.kind = AP_EVENT_DONE,
+                  .id = q->id,
+                  .text = "",
+                  .stop_index = -1,
+                  .prompt_count = q->count,
+                  .answer_count = q->drawn,
+                  .prompt_ns = 1500000,
+                  .answer_ns = 2000000,
+                  .finish = AP_FINISH_CANCELLED};
     unsigned char byte = q->prompt[q->drawn % q->count];
     if (q->is_cancelled) {
         fn(context, &e);
@@ -207,9 +219,16 @@ static bool advance(ap_engine *engine, null_request *q, ap_event_fn *fn, void *c
     fn(context, &e);
     if (!is_stopped && q->drawn < q->max)
         return false;
-    e = (ap_event){.kind = AP_EVENT_DONE, .id = q->id, .text = is_stopped ? "" : ".", .text_length = !is_stopped,
-                   .finish = is_stopped ? AP_FINISH_STOP : AP_FINISH_LENGTH, .stop_index = is_stopped ? 0 : -1,
-                   .prompt_count = q->count, .answer_count = q->drawn, .prompt_ns = 1500000, .answer_ns = 2000000};
+    e = (ap_event){.kind = AP_EVENT_DONE,
+                   .id = q->id,
+                   .text = is_stopped ? "" : ".",
+                   .text_length = !is_stopped,
+                   .finish = is_stopped ? AP_FINISH_STOP : AP_FINISH_LENGTH,
+                   .stop_index = is_stopped ? 0 : -1,
+                   .prompt_count = q->count,
+                   .answer_count = q->drawn,
+                   .prompt_ns = 1500000,
+                   .answer_ns = 2000000};
     fn(context, &e);
     return true;
 }

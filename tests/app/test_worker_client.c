@@ -35,7 +35,8 @@ static void say(uint32_t kind, uint64_t id, const char *json)
 
 static ap_wire_frame await_frame(ap_wire_reader *reader)
 {
-    reader->kinds = AP_WIRE_KIND(AP_WORKER_JOB) | AP_WIRE_KIND(AP_WORKER_CANCEL) | AP_WIRE_KIND(AP_WORKER_STATS);
+    reader->kinds =
+        AP_WIRE_KIND(AP_WORKER_JOB) | AP_WIRE_KIND(AP_WORKER_CANCEL) | AP_WIRE_KIND(AP_WORKER_STATS);
     reader->payload_max = AP_WORKER_JOB_BYTES_MAX;
     for (;;) {
         ap_wire_frame frame;
@@ -62,8 +63,9 @@ static _Noreturn void answer_all(void)
             continue;
         }
         if (f.kind == AP_WORKER_CANCEL) {
-            say(AP_WORKER_DONE, f.id, "{\"finish_reason\":\"cancelled\",\"text\":\"\",\"stop\":null,\"prompt_tokens\":1,"
-                                      "\"completion_tokens\":0,\"prompt_ms\":0,\"completion_ms\":0}");
+            say(AP_WORKER_DONE, f.id,
+                "{\"finish_reason\":\"cancelled\",\"text\":\"\",\"stop\":null,\"prompt_tokens\":1,"
+                "\"completion_tokens\":0,\"prompt_ms\":0,\"completion_ms\":0}");
             continue;
         }
         char count[64];
@@ -74,19 +76,22 @@ static _Noreturn void answer_all(void)
         if (f.bytes == 3 && memcmp(f.payload, "die", 3) == 0)
             (void)syscall(SYS_tgkill, getpid(), getpid(), SIGKILL);
         if (f.bytes == 4 && memcmp(f.payload, "long", 4) == 0) {
-            say(AP_WORKER_ERROR, f.id, "{\"status\":\"E_CONTEXT\",\"message\":\"too long\",\"param\":\"messages\","
-                                       "\"prompt_tokens\":9000,\"context_tokens\":8192}");
+            say(AP_WORKER_ERROR, f.id,
+                "{\"status\":\"E_CONTEXT\",\"message\":\"too long\",\"param\":\"messages\","
+                "\"prompt_tokens\":9000,\"context_tokens\":8192}");
             continue;
         }
         say(AP_WORKER_TEXT, f.id,
-            "{\"text\":\"a\\u0000b\",\"tokens\":[{\"id\":1,\"logprob\":-0.5,\"text\":\"a\",\"bytes\":[97],\"top\":[]}]}");
-        say(AP_WORKER_DONE, f.id, "{\"finish_reason\":\"stop\",\"text\":\"c\",\"stop\":\"###\",\"prompt_tokens\":3,"
-                                  "\"completion_tokens\":2,\"prompt_ms\":1.5,\"completion_ms\":2}");
+            "{\"text\":\"a\\u0000b\",\"tokens\":[{\"id\":1,\"logprob\":-0.5,\"text\":\"a\",\"bytes\":[97],"
+            "\"top\":[]}]}");
+        say(AP_WORKER_DONE, f.id,
+            "{\"finish_reason\":\"stop\",\"text\":\"c\",\"stop\":\"###\",\"prompt_tokens\":3,"
+            "\"completion_tokens\":2,\"prompt_ms\":1.5,\"completion_ms\":2}");
     }
 }
 
-#define DONE_WITH(finish, text, prompt)                                                                               \
-    "{\"finish_reason\":" finish ",\"text\":" text ",\"stop\":null,\"prompt_tokens\":" prompt                          \
+#define DONE_WITH(finish, text, prompt)                                                                      \
+    "{\"finish_reason\":" finish ",\"text\":" text ",\"stop\":null,\"prompt_tokens\":" prompt                \
     ",\"completion_tokens\":2,\"prompt_ms\":1,\"completion_ms\":2}"
 
 /* What a worker under a stranger's control may say to request 1. */
@@ -95,28 +100,32 @@ static const struct {
     uint64_t id;
     const char *json;
 } hostile[] = {
-    {AP_WORKER_READY, 0, ready_text},                                       /* twice */
-    {AP_WORKER_READY, 1, ready_text},                                       /* for a request */
-    {AP_WORKER_JOB, 1, "{}"},                                               /* the front's kind */
-    {77, 1, "{}"},                                                          /* no kind */
-    {AP_WORKER_TEXT, 2, "{\"text\":\"x\"}"},                                /* another's request */
+    {AP_WORKER_READY, 0, ready_text},        /* twice */
+    {AP_WORKER_READY, 1, ready_text},        /* for a request */
+    {AP_WORKER_JOB, 1, "{}"},                /* the front's kind */
+    {77, 1, "{}"},                           /* no kind */
+    {AP_WORKER_TEXT, 2, "{\"text\":\"x\"}"}, /* another's request */
     {AP_WORKER_TEXT, 0, "{\"text\":\"x\"}"},
     {AP_WORKER_DONE, UINT64_MAX, DONE_WITH("\"stop\"", "\"\"", "1")},
     {AP_WORKER_TEXT, 1, ""},
     {AP_WORKER_TEXT, 1, "[]"},
-    {AP_WORKER_TEXT, 1, "{\"text\":\"x\""},                                 /* cut */
+    {AP_WORKER_TEXT, 1, "{\"text\":\"x\""}, /* cut */
     {AP_WORKER_TEXT, 1, "{\"text\":\"x\"} more"},
-    {AP_WORKER_TEXT, 1, "{\"text\":\"\xff\"}"},                             /* not UTF-8 */
-    {AP_WORKER_TEXT, 1, "{\"text\":\"\\ud800\"}"},                          /* half a pair */
-    {AP_WORKER_TEXT, 1, "{\"text\":\"x\",\"text\":\"y\"}"},                 /* twice */
+    {AP_WORKER_TEXT, 1, "{\"text\":\"\xff\"}"},             /* not UTF-8 */
+    {AP_WORKER_TEXT, 1, "{\"text\":\"\\ud800\"}"},          /* half a pair */
+    {AP_WORKER_TEXT, 1, "{\"text\":\"x\",\"text\":\"y\"}"}, /* twice */
     {AP_WORKER_TEXT, 1, "{\"text\":5}"},
     {AP_WORKER_TEXT, 1, "{}"},
     {AP_WORKER_TEXT, 1, "{\"text\":\"\",\"tokens\":{}}"},
     {AP_WORKER_TEXT, 1, "{\"text\":\"\",\"tokens\":[5]}"},
-    {AP_WORKER_TEXT, 1, "{\"text\":\"\",\"tokens\":[{\"id\":-1,\"logprob\":0,\"text\":\"\",\"bytes\":[],\"top\":[]}]}"},
-    {AP_WORKER_TEXT, 1, "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":1e999,\"text\":\"\",\"bytes\":[],\"top\":[]}]}"},
-    {AP_WORKER_TEXT, 1, "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":0,\"text\":\"\",\"bytes\":[256],\"top\":[]}]}"},
-    {AP_WORKER_TEXT, 1, "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":0,\"text\":\"\",\"bytes\":[],\"top\":[{}]}]}"},
+    {AP_WORKER_TEXT, 1,
+     "{\"text\":\"\",\"tokens\":[{\"id\":-1,\"logprob\":0,\"text\":\"\",\"bytes\":[],\"top\":[]}]}"},
+    {AP_WORKER_TEXT, 1,
+     "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":1e999,\"text\":\"\",\"bytes\":[],\"top\":[]}]}"},
+    {AP_WORKER_TEXT, 1,
+     "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":0,\"text\":\"\",\"bytes\":[256],\"top\":[]}]}"},
+    {AP_WORKER_TEXT, 1,
+     "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":0,\"text\":\"\",\"bytes\":[],\"top\":[{}]}]}"},
     {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":-1}"},
     {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":4294967296}"},
     {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":1.5}"},
@@ -148,11 +157,12 @@ static _Noreturn void be_hostile(size_t which)
 /* A right conversation with some bytes changed. */
 static _Noreturn void be_mutant(uint64_t seed)
 {
-    static const char *const lines[] = {
-        "{\"prompt_tokens\":5}",
-        "{\"text\":\"\u00e4x\",\"tokens\":[{\"id\":1,\"logprob\":-0.5,\"text\":\"a\",\"bytes\":[97],\"top\":[{\"id\":1,"
-        "\"logprob\":-0.5,\"text\":\"a\",\"bytes\":[97]}]}]}",
-        DONE_WITH("\"stop\"", "\"x\"", "5"), "{\"status\":\"E_ARG\",\"message\":\"x\",\"param\":\"stop\"}"};
+    static const char *const lines[] = {"{\"prompt_tokens\":5}",
+                                        "{\"text\":\"\u00e4x\",\"tokens\":[{\"id\":1,\"logprob\":-0.5,"
+                                        "\"text\":\"a\",\"bytes\":[97],\"top\":[{\"id\":1,"
+                                        "\"logprob\":-0.5,\"text\":\"a\",\"bytes\":[97]}]}]}",
+                                        DONE_WITH("\"stop\"", "\"x\"", "5"),
+                                        "{\"status\":\"E_ARG\",\"message\":\"x\",\"param\":\"stop\"}"};
     static const uint32_t kinds[] = {AP_WORKER_ACCEPTED, AP_WORKER_TEXT, AP_WORKER_DONE, AP_WORKER_ERROR};
     ap_wire_reader reader = {0};
     ap_wire_writer writer = {0};
@@ -205,11 +215,13 @@ static int fake_worker(const char *options)
     }
     if (strcmp(name, "looks") == 0) { /* at what it was given */
         extern char **environ;
-        bool is_fine = environ[0] == NULL && getsid(0) == getpid() && fcntl(5, F_GETFD) < 0 && fcntl(6, F_GETFD) < 0;
+        bool is_fine =
+            environ[0] == NULL && getsid(0) == getpid() && fcntl(5, F_GETFD) < 0 && fcntl(6, F_GETFD) < 0;
         char byte;
         is_fine = is_fine && pread(4, &byte, 1, 0) == 1 && (fcntl(4, F_GETFL) & O_ACCMODE) == O_RDONLY;
         say(AP_WORKER_ERROR, 0,
-            is_fine ? "{\"status\":\"E_STATE\",\"message\":\"fine\"}" : "{\"status\":\"E_BUG\",\"message\":\"not fine\"}");
+            is_fine ? "{\"status\":\"E_STATE\",\"message\":\"fine\"}"
+                    : "{\"status\":\"E_BUG\",\"message\":\"not fine\"}");
     }
     return 3;
 }
@@ -457,12 +469,13 @@ static void a_worker_that_cannot_start_says_why(void **state)
         const char *name;
         ap_status status;
         const char *message;
-    } cases[] = {{"no model", AP_E_FORMAT, "tensor 5 lies"},
-                 {"words", AP_E_WORKER, "thirst"},
-                 {"unknown", AP_E_WORKER, "exit status 3"},
-                 {"bare ready", AP_E_WORKER, "READY"},
+    } cases[] = {
+        {"no model", AP_E_FORMAT, "tensor 5 lies"},
+        {"words", AP_E_WORKER, "thirst"},
+        {"unknown", AP_E_WORKER, "exit status 3"},
+        {"bare ready", AP_E_WORKER, "READY"},
 #if !defined(__SANITIZE_ADDRESS__)
-                 {"looks", AP_E_STATE, "fine"},
+        {"looks", AP_E_STATE, "fine"},
 #endif
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -41,7 +41,8 @@ static ap_status import(ap_oneshot *self, void *context, ap_error *err)
 {
     const import_job *job = context;
     ap_import_report report = {0};
-    ap_import_options options = {.size = sizeof options, .progress = ap_oneshot_progress, .progress_context = self};
+    ap_import_options options = {
+        .size = sizeof options, .progress = ap_oneshot_progress, .progress_context = self};
     AP_TRY(ap_model_import(job->source_fd, job->output_fd, &options, &report, err));
     return ap_oneshot_write(self, &report, sizeof report, err);
 }
@@ -66,7 +67,8 @@ static const char *real_model(void)
 static void import_runs_in_a_oneshot(void **state)
 {
     const ap_tiny_model tiny = {.seed = 11};
-    int source = real_model() ? open(real_model(), O_RDONLY | O_CLOEXEC) : reopen_for_reading(ap_tiny_model_file(&tiny));
+    int source = real_model() ? open(real_model(), O_RDONLY | O_CLOEXEC)
+                              : reopen_for_reading(ap_tiny_model_file(&tiny));
     int fd = mkostemp(packed_path, O_CLOEXEC);
     assert_true(source >= 0 && fd >= 0);
     ap_buf report = {0};
@@ -165,12 +167,14 @@ static ap_status receive_until(ap_worker *w, seen *s, const unsigned *counter, u
 }
 
 /* The tiny model has a vocabulary of bytes and answers nonsense, so its end token is not waited for. */
-static void send_job(ap_worker *w, uint64_t id, const char *prompt, unsigned max_tokens, int seed, const char *more)
+static void send_job(ap_worker *w, uint64_t id, const char *prompt, unsigned max_tokens, int seed,
+                     const char *more)
 {
     char job[600];
-    int n = snprintf(job, sizeof job,
-                     "{\"kind\":\"completion\",\"prompt\":\"%s\",\"max_tokens\":%u,\"seed\":%d,\"ignore_eos\":true%s}",
-                     prompt, max_tokens, seed, more);
+    int n = snprintf(
+        job, sizeof job,
+        "{\"kind\":\"completion\",\"prompt\":\"%s\",\"max_tokens\":%u,\"seed\":%d,\"ignore_eos\":true%s}",
+        prompt, max_tokens, seed, more);
     assert_ok(ap_worker_send(w, id, job, (size_t)n, err));
 }
 
@@ -246,11 +250,13 @@ static void a_prompt_longer_than_the_context_is_refused_with_both_counts(void **
 
 static void a_chat_is_answered(void **state)
 {
-    static const char job[] = "{\"kind\":\"chat\",\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of "
-                              "France?\"}],\"now\":1700000000,\"max_tokens\":24,\"temperature\":0,\"seed\":1}";
+    static const char job[] =
+        "{\"kind\":\"chat\",\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of "
+        "France?\"}],\"now\":1700000000,\"max_tokens\":24,\"temperature\":0,\"seed\":1}";
     ap_worker *w = start();
     seen s = {0};
-    assert_true(json_is_true(json_object_get(json_object_get(ap_worker_info(w), "model"), "has_chat_template")));
+    assert_true(
+        json_is_true(json_object_get(json_object_get(ap_worker_info(w), "model"), "has_chat_template")));
     assert_ok(ap_worker_send(w, 1, job, sizeof job - 1, err));
     assert_ok(receive_until(w, &s, &s.done, 1, err));
     assert_int_equal(s.failed, 0);
@@ -280,9 +286,13 @@ static void cancel_and_a_bad_job_leave_the_others_alone(void **state)
 
 /* ---- Death and change ---------------------------------------------------- */
 
-static ap_status open_packed(void *context, int *fd, ap_error *err) { return ap_file_open(packed_path, fd, err); }
+static ap_status open_packed(void *context, int *fd, ap_error *err)
+{
+    return ap_file_open(packed_path, fd, err);
+}
 
-static void step_until(ap_supervisor *sup, seen *s, ap_supervisor_state wanted, const unsigned *counter, unsigned enough)
+static void step_until(ap_supervisor *sup, seen *s, ap_supervisor_state wanted, const unsigned *counter,
+                       unsigned enough)
 {
     uint64_t end = ap_clock_ns() + 60000000000u;
     while ((counter && *counter < enough) || (!counter && ap_supervisor_state_of(sup) != wanted)) {

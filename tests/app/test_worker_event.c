@@ -18,12 +18,16 @@ static const struct {
     {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":5}"},
     {AP_WORKER_TEXT, 1, "{\"text\":\"\u00e4x\",\"tokens\":[{" TOKEN ",\"top\":[{" TOKEN "},{" TOKEN "}]}]}"},
     {AP_WORKER_TEXT, 1, "{\"text\":\"\"}"},
-    {AP_WORKER_DONE, 1, "{\"finish_reason\":\"stop\",\"text\":\"x\",\"stop\":\"###\",\"prompt_tokens\":3,\"completion_tokens\":2,"
-                        "\"prompt_ms\":1.5,\"completion_ms\":2}"},
-    {AP_WORKER_DONE, 1, "{\"finish_reason\":\"cancelled\",\"text\":\"\",\"stop\":null,\"prompt_tokens\":3,"
-                        "\"completion_tokens\":0,\"prompt_ms\":0,\"completion_ms\":0}"},
-    {AP_WORKER_ERROR, 1, "{\"status\":\"E_CONTEXT\",\"message\":\"too long\",\"param\":\"prompt\",\"prompt_tokens\":9,"
-                         "\"context_tokens\":8}"},
+    {AP_WORKER_DONE, 1,
+     "{\"finish_reason\":\"stop\",\"text\":\"x\",\"stop\":\"###\",\"prompt_tokens\":3,\"completion_tokens\":"
+     "2,"
+     "\"prompt_ms\":1.5,\"completion_ms\":2}"},
+    {AP_WORKER_DONE, 1,
+     "{\"finish_reason\":\"cancelled\",\"text\":\"\",\"stop\":null,\"prompt_tokens\":3,"
+     "\"completion_tokens\":0,\"prompt_ms\":0,\"completion_ms\":0}"},
+    {AP_WORKER_ERROR, 1,
+     "{\"status\":\"E_CONTEXT\",\"message\":\"too long\",\"param\":\"prompt\",\"prompt_tokens\":9,"
+     "\"context_tokens\":8}"},
     {AP_WORKER_ERROR, 0, "{\"status\":\"E_IO\",\"message\":\"the model file was replaced\"}"},
     {AP_WORKER_STATS_REPLY, 0, "{\"running\":0}"},
 };
@@ -31,7 +35,8 @@ enum { GOOD_COUNT = sizeof good / sizeof *good };
 
 static ap_status read(size_t which, const char *bytes, size_t count, ap_worker_event *event, json_t **body)
 {
-    ap_wire_frame frame = {.kind = good[which].kind, .id = good[which].id, .payload = bytes, .bytes = (uint32_t)count};
+    ap_wire_frame frame = {
+        .kind = good[which].kind, .id = good[which].id, .payload = bytes, .bytes = (uint32_t)count};
     ap_error error = {0};
     ap_status status = ap_worker_event_read(&frame, event, body, &error);
     assert_true(status == AP_OK || (status == AP_E_WORKER && error.message[0] && !*body));

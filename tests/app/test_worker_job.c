@@ -21,7 +21,8 @@ static int set_up(void **state)
     memset(&b, 0, sizeof b);
     *state = &b;
     ap_engine_options o = {.size = sizeof o, .context_tokens = 1000};
-    return ap_engine_create(&b.engine, NULL, &o, NULL) || ap_jobs_create(&b.jobs, b.engine, NULL, &b.writer, NULL);
+    return ap_engine_create(&b.engine, NULL, &o, NULL) ||
+           ap_jobs_create(&b.jobs, b.engine, NULL, &b.writer, NULL);
 }
 
 static int tear_down(void **state)
@@ -46,7 +47,8 @@ static json_t *take_frames(bench *b)
         memcpy(&bytes, b->writer.buf.ptr + at, 4);
         memcpy(&kind, b->writer.buf.ptr + at + 4, 4);
         memcpy(&id, b->writer.buf.ptr + at + 8, 8);
-        json_t *body = json_loadb(b->writer.buf.ptr + at + 16, bytes, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, NULL);
+        json_t *body =
+            json_loadb(b->writer.buf.ptr + at + 16, bytes, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, NULL);
         assert_non_null(body);
         json_array_append_new(b->frames, json_pack("[i, I, o]", (int)kind, (json_int_t)id, body));
         at += 16 + bytes;
@@ -59,8 +61,14 @@ static json_int_t kind_of(const json_t *frames, size_t i)
 {
     return json_integer_value(json_array_get(json_array_get(frames, i), 0));
 }
-static const json_t *body_of(const json_t *frames, size_t i) { return json_array_get(json_array_get(frames, i), 2); }
-static const char *text_of(const json_t *body, const char *key) { return json_string_value(json_object_get(body, key)); }
+static const json_t *body_of(const json_t *frames, size_t i)
+{
+    return json_array_get(json_array_get(frames, i), 2);
+}
+static const char *text_of(const json_t *body, const char *key)
+{
+    return json_string_value(json_object_get(body, key));
+}
 static json_int_t number_of(const json_t *body, const char *key)
 {
     return json_integer_value(json_object_get(body, key));
@@ -77,7 +85,8 @@ static json_t *run(bench *b, uint64_t id, const char *job)
 
 static void a_completion_is_accepted_streamed_and_done(void **state)
 {
-    json_t *f = run(*state, 9, "{\"kind\":\"completion\",\"prompt\":\"ab\\u00e4\",\"max_tokens\":3,\"seed\":1}");
+    json_t *f =
+        run(*state, 9, "{\"kind\":\"completion\",\"prompt\":\"ab\\u00e4\",\"max_tokens\":3,\"seed\":1}");
     assert_int_equal(json_array_size(f), 5);
     assert_int_equal(kind_of(f, 0), AP_WORKER_ACCEPTED);
     assert_int_equal(number_of(body_of(f, 0), "prompt_tokens"), 4);
@@ -106,7 +115,8 @@ static void a_chat_is_rendered_from_all_its_parts(void **state)
 {
     bench *b = *state;
     json_t *f = run(b, 1,
-                    "{\"kind\":\"chat\",\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000\"}],\"tools\":[{\"x\":1.5}],"
+                    "{\"kind\":\"chat\",\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000\"}],"
+                    "\"tools\":[{\"x\":1.5}],"
                     "\"kwargs\":{\"k\":true},\"now\":5,\"max_tokens\":200,\"seed\":0}");
     ap_buf text = {0};
     for (size_t i = 1; i + 1 < json_array_size(f); i++)
@@ -120,8 +130,9 @@ static void a_chat_is_rendered_from_all_its_parts(void **state)
 
 static void stop_strings_and_logprobs_are_reported(void **state)
 {
-    json_t *f = run(*state, 1, "{\"kind\":\"completion\",\"prompt\":[97,255,98],\"seed\":1,\"stop\":[\"b\"],"
-                               "\"logprobs\":true,\"top_logprobs\":2}");
+    json_t *f = run(*state, 1,
+                    "{\"kind\":\"completion\",\"prompt\":[97,255,98],\"seed\":1,\"stop\":[\"b\"],"
+                    "\"logprobs\":true,\"top_logprobs\":2}");
     assert_int_equal(json_array_size(f), 5);
     const json_t *token = json_array_get(json_object_get(body_of(f, 2), "tokens"), 0);
     assert_int_equal(number_of(token, "id"), 255);
@@ -171,7 +182,8 @@ static void bad_jobs_are_refused_by_the_name_of_their_field(void **state)
         {"{" BODY ",\"stop\":[\"\"]}", "stop", "1 to 256"},
         {"{" BODY ",\"stop\":[5]}", "stop", ""},
         {"{" BODY ",\"stop\":[\"a\\u0000\"]}", "stop", "NUL"},
-        {"{" BODY ",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\",\"e\",\"f\","
+        {"{" BODY ",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\","
+                  "\"e\",\"f\","
          "\"g\",\"h\"]}",
          "stop", "16"},
         {"{" BODY ",\"logit_bias\":[]}", "logit_bias", ""},
@@ -187,7 +199,8 @@ static void bad_jobs_are_refused_by_the_name_of_their_field(void **state)
         {"{\"kind\":\"song\",\"seed\":1}", "kind", ""},
         {"{\"kind\":\"completion\",\"prompt\":\"x\"}", "seed", "missing"},
         {"{\"kind\":\"completion\",\"prompt\":\"x\",\"seed\":1.5}", "seed", ""},
-        {"{\"kind\":\"completion\",\"prompt\":\"x\",\"seed\":1,\"max_tokens\":0}", "max_tokens", "1 to 2147483647"},
+        {"{\"kind\":\"completion\",\"prompt\":\"x\",\"seed\":1,\"max_tokens\":0}", "max_tokens",
+         "1 to 2147483647"},
         {"{\"kind\":\"completion\",\"seed\":1}", "prompt", "missing"},
         {"{\"kind\":\"completion\",\"seed\":1,\"prompt\":{}}", "prompt", ""},
         {"{\"kind\":\"completion\",\"seed\":1,\"prompt\":\"\"}", "prompt", "no token"},
@@ -238,7 +251,8 @@ static void a_long_prompt_is_refused_with_both_counts(void **state)
     assert_int_equal(number_of(body, "prompt_tokens"), 1001);
     assert_int_equal(number_of(body, "context_tokens"), 1000);
     ap_buf_deinit(&job);
-    body = body_of(run(*state, 2, "{\"kind\":\"completion\",\"seed\":1,\"prompt\":\"x\",\"max_tokens\":1000}"), 0);
+    body = body_of(
+        run(*state, 2, "{\"kind\":\"completion\",\"seed\":1,\"prompt\":\"x\",\"max_tokens\":1000}"), 0);
     assert_string_equal(text_of(body, "status"), "E_CONTEXT");
     assert_string_equal(text_of(body, "param"), "max_tokens");
 }
@@ -264,7 +278,8 @@ static void a_request_fails_alone(void **state)
     json_t *f = run(b, 2, good);
     unsigned failed = 0, done = 0, cancelled = 0;
     for (size_t i = 0; i < json_array_size(f); i++) {
-        failed += kind_of(f, i) == AP_WORKER_ERROR && strcmp(text_of(body_of(f, i), "status"), "E_NUMERIC") == 0;
+        failed +=
+            kind_of(f, i) == AP_WORKER_ERROR && strcmp(text_of(body_of(f, i), "status"), "E_NUMERIC") == 0;
         if (kind_of(f, i) == AP_WORKER_DONE) {
             done++;
             cancelled += strcmp(text_of(body_of(f, i), "finish_reason"), "cancelled") == 0;
@@ -309,8 +324,9 @@ static void an_engine_that_stops_is_a_failure_of_the_step(void **state)
 
 static ap_status one_job(void *context)
 {
-    static const char job[] = "{\"kind\":\"completion\",\"prompt\":\"a\\u00e4\\n\",\"max_tokens\":3,\"seed\":1,"
-                              "\"logprobs\":true,\"top_logprobs\":2,\"stop\":[\"z\"]}";
+    static const char job[] =
+        "{\"kind\":\"completion\",\"prompt\":\"a\\u00e4\\n\",\"max_tokens\":3,\"seed\":1,"
+        "\"logprobs\":true,\"top_logprobs\":2,\"stop\":[\"z\"]}";
     bench b = {0};
     bool busy = true;
     ap_engine_options o = {.size = sizeof o, .context_tokens = 1000};

@@ -69,7 +69,8 @@ static ap_worker *start(void)
 static void send_job(ap_worker *w, uint64_t id, const char *prompt, unsigned max_tokens, const char *more)
 {
     char job[500];
-    int n = snprintf(job, sizeof job, "{\"kind\":\"completion\",\"prompt\":\"%s\",\"max_tokens\":%u,\"seed\":1%s}", prompt,
+    int n = snprintf(job, sizeof job,
+                     "{\"kind\":\"completion\",\"prompt\":\"%s\",\"max_tokens\":%u,\"seed\":1%s}", prompt,
                      max_tokens, more);
     assert_ok(ap_worker_send(w, id, job, (size_t)n, err));
 }
@@ -109,7 +110,8 @@ static void ready_tells_sandbox_model_and_engine(void **state)
     assert_string_equal(json_string_value(json_object_get(model, "architecture")), "null");
     assert_string_equal(json_string_value(json_object_get(model, "name")), "a \xef\xbf\xbd name");
     assert_int_equal(json_integer_value(json_object_get(model, "vocab_count")), 256);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(info, "engine"), "context_tokens")), 2000000000);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(info, "engine"), "context_tokens")),
+                     2000000000);
     assert_int_equal(json_integer_value(json_object_get(info, "law")), AP_LAW_VERSION);
     ap_worker_stop(&w, 5000);
 }
@@ -315,8 +317,8 @@ static void what_is_not_a_model_is_refused_before_ready(void **state)
 static void somebody_who_types_worker_gets_a_sentence(void **state)
 {
     char *const lines[][4] = {{(char[]){"x"}, (char[]){"worker"}, NULL},
-                                     {(char[]){"x"}, (char[]){"worker"}, (char[]){"{}"}, NULL},
-                                     {(char[]){"x"}, (char[]){"worker"}, (char[]){"nonsense"}, NULL}};
+                              {(char[]){"x"}, (char[]){"worker"}, (char[]){"{}"}, NULL},
+                              {(char[]){"x"}, (char[]){"worker"}, (char[]){"nonsense"}, NULL}};
     for (size_t i = 0; i < 3; i++) {
         pid_t pid = fork();
         if (pid == 0) {

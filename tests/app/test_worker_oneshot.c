@@ -56,7 +56,8 @@ static void large_results_come_whole(void **state)
 static void a_result_over_its_limit_is_refused(void **state)
 {
     ap_buf out = {0};
-    ap_oneshot_options o = {.output_fd = -1, .result = ap_oneshot_collect, .context = &out, .result_bytes_max = 1000000};
+    ap_oneshot_options o = {
+        .output_fd = -1, .result = ap_oneshot_collect, .context = &out, .result_bytes_max = 1000000};
     ap_error error = {0};
     assert_int_equal(ap_worker_oneshot(write_much, NULL, &o, &error), AP_E_LIMIT);
     assert_non_null(strstr(error.message, "1000000"));
@@ -207,10 +208,10 @@ static ap_status speak_badly(ap_oneshot *self, void *context, ap_error *err)
 static void a_child_that_breaks_the_protocol_is_refused(void **state)
 {
     static const char bad[][25] = {
-        "\xff\xff\xff\xff\x01\0\0\0\1\0\0\0\0\0\0\0",              /* a length beyond all limits */
-        "\x00\x00\x00\x00\x07\0\0\0\1\0\0\0\0\0\0\0",              /* no such kind */
-        "\x08\x00\x00\x00\x03\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",      /* an end that is none */
-        "\x07\x00\x00\x00\x02\0\0\0\1\0\0\0\0\0\0\0short--",       /* a report that is none */
+        "\xff\xff\xff\xff\x01\0\0\0\1\0\0\0\0\0\0\0",                 /* a length beyond all limits */
+        "\x00\x00\x00\x00\x07\0\0\0\1\0\0\0\0\0\0\0",                 /* no such kind */
+        "\x08\x00\x00\x00\x03\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", /* an end that is none */
+        "\x07\x00\x00\x00\x02\0\0\0\1\0\0\0\0\0\0\0short--",          /* a report that is none */
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ap_error error = {0};

@@ -31,7 +31,10 @@ static int victim_fd = -1;
 
 static long try_open_read(void) { return syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY); }
 static long try_open_write(void) { return syscall(SYS_openat, AT_FDCWD, victim_path, O_WRONLY); }
-static long try_open_create(void) { return syscall(SYS_openat, AT_FDCWD, "/tmp/aperto-escaped", O_CREAT | O_WRONLY, 0600); }
+static long try_open_create(void)
+{
+    return syscall(SYS_openat, AT_FDCWD, "/tmp/aperto-escaped", O_CREAT | O_WRONLY, 0600);
+}
 static long try_openat2(void)
 {
     uint64_t how[3] = {0};
@@ -50,7 +53,10 @@ static long try_stat_by_descriptor(void)
 static long try_truncate(void) { return syscall(SYS_truncate, victim_path, 0); }
 static long try_ftruncate(void) { return syscall(SYS_ftruncate, 2, 0); }
 static long try_unlink(void) { return syscall(SYS_unlinkat, AT_FDCWD, victim_path, 0); }
-static long try_rename(void) { return syscall(SYS_renameat2, AT_FDCWD, victim_path, AT_FDCWD, "/tmp/aperto-moved", 0); }
+static long try_rename(void)
+{
+    return syscall(SYS_renameat2, AT_FDCWD, victim_path, AT_FDCWD, "/tmp/aperto-moved", 0);
+}
 static long try_chmod(void) { return syscall(SYS_fchmodat, AT_FDCWD, victim_path, 0777); }
 static long try_mkdir(void) { return syscall(SYS_mkdirat, AT_FDCWD, "/tmp/aperto-folder", 0700); }
 static long try_socket_inet(void) { return syscall(SYS_socket, AF_INET, SOCK_STREAM, 0); }
@@ -62,7 +68,8 @@ static long try_socketpair(void)
 }
 static long try_connect(void)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     return syscall(SYS_connect, 2, &to, sizeof to);
 }
 static long try_sendmsg(void)
@@ -119,16 +126,22 @@ typedef struct drill {
     long (*attempt)(void);
 } drill;
 
-#define DRILL(name) {#name, name}
+#define DRILL(name)                                                                                          \
+    {                                                                                                        \
+#name, name                                                                                          \
+    }
 static const drill drills[] = {
-    DRILL(try_open_read),    DRILL(try_open_write), DRILL(try_open_create),     DRILL(try_openat2),
-    DRILL(try_stat),         DRILL(try_stat_by_descriptor), DRILL(try_truncate),   DRILL(try_ftruncate),       DRILL(try_unlink),
-    DRILL(try_rename),       DRILL(try_chmod),      DRILL(try_mkdir),           DRILL(try_socket_inet),
-    DRILL(try_socket_unix),  DRILL(try_socketpair), DRILL(try_connect),         DRILL(try_sendmsg),
-    DRILL(try_execve),       DRILL(try_ptrace),     DRILL(try_read_parent),     DRILL(try_io_uring),
-    DRILL(try_fork),         DRILL(try_vfork),      DRILL(try_namespace),       DRILL(try_kill_parent),
-    DRILL(try_exec_memory),  DRILL(try_make_executable), DRILL(try_memfd),      DRILL(try_bpf),
-    DRILL(try_terminal),     DRILL(try_setrlimit),  DRILL(try_duplicate),
+    DRILL(try_open_read),   DRILL(try_open_write),  DRILL(try_open_create),
+    DRILL(try_openat2),     DRILL(try_stat),        DRILL(try_stat_by_descriptor),
+    DRILL(try_truncate),    DRILL(try_ftruncate),   DRILL(try_unlink),
+    DRILL(try_rename),      DRILL(try_chmod),       DRILL(try_mkdir),
+    DRILL(try_socket_inet), DRILL(try_socket_unix), DRILL(try_socketpair),
+    DRILL(try_connect),     DRILL(try_sendmsg),     DRILL(try_execve),
+    DRILL(try_ptrace),      DRILL(try_read_parent), DRILL(try_io_uring),
+    DRILL(try_fork),        DRILL(try_vfork),       DRILL(try_namespace),
+    DRILL(try_kill_parent), DRILL(try_exec_memory), DRILL(try_make_executable),
+    DRILL(try_memfd),       DRILL(try_bpf),         DRILL(try_terminal),
+    DRILL(try_setrlimit),   DRILL(try_duplicate),
 };
 
 static ap_status run_drill(ap_oneshot *self, void *context, ap_error *err)
@@ -151,7 +164,8 @@ static const ap_oneshot_options plain = {.output_fd = -1};
 /* Else a drill that is refused for another reason would count. */
 static void outside_the_same_attempts_succeed(void **state)
 {
-    static long (*const attempts[])(void) = {try_open_read, try_open_write, try_socket_unix, try_socket_inet, try_memfd};
+    static long (*const attempts[])(void) = {try_open_read, try_open_write, try_socket_unix, try_socket_inet,
+                                             try_memfd};
     for (size_t i = 0; i < sizeof attempts / sizeof *attempts; i++) {
         long fd = attempts[i]();
         assert_true(fd >= 0);
@@ -231,7 +245,8 @@ static ap_status do_ordinary_work(ap_oneshot *self, void *context, ap_error *err
     ap_free(sums);
     struct stat st;
     char text[8] = {0};
-    if (syscall(SYS_fstat, fd, &st) != 0 || st.st_size != 6 || pread(fd, text, 6, 0) != 6 || strcmp(text, "victim") != 0)
+    if (syscall(SYS_fstat, fd, &st) != 0 || st.st_size != 6 || pread(fd, text, 6, 0) != 6 ||
+        strcmp(text, "victim") != 0)
         return ap_fail(err, AP_E_IO, "the file could not be read");
     ap_mapping map;
     AP_TRY(ap_file_map(fd, &map, err));
@@ -254,7 +269,8 @@ static void ordinary_work_goes_on_inside(void **state)
     int fd = open(victim_path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     ap_buf out = {0};
-    ap_oneshot_options o = {.fds = &fd, .fd_count = 1, .output_fd = -1, .result = ap_oneshot_collect, .context = &out};
+    ap_oneshot_options o = {
+        .fds = &fd, .fd_count = 1, .output_fd = -1, .result = ap_oneshot_collect, .context = &out};
     assert_ok(ap_worker_oneshot(do_ordinary_work, &fd, &o, err));
     assert_int_equal(out.len, 4);
     ap_buf_deinit(&out);
@@ -268,7 +284,8 @@ static ap_status look_at_descriptors(ap_oneshot *self, void *context, ap_error *
         struct stat st;
         open_count += syscall(SYS_fstat, fd, &st) == 0;
     }
-    return open_count == *(int *)context ? AP_OK : ap_fail(err, AP_E_STATE, "%d descriptors are open", open_count);
+    return open_count == *(int *)context ? AP_OK
+                                         : ap_fail(err, AP_E_STATE, "%d descriptors are open", open_count);
 }
 
 static void all_other_descriptors_are_closed(void **state)
@@ -276,7 +293,7 @@ static void all_other_descriptors_are_closed(void **state)
     int extra[3];
     for (int i = 0; i < 3; i++)
         extra[i] = dup(victim_fd); /* not close-on-exec, on purpose */
-    int expected = 2; /* standard error and the socket */
+    int expected = 2;              /* standard error and the socket */
     assert_ok(ap_worker_oneshot(look_at_descriptors, &expected, &plain, err));
     for (int i = 0; i < 3; i++)
         close(extra[i]);
@@ -285,7 +302,8 @@ static void all_other_descriptors_are_closed(void **state)
 static ap_status write_model(ap_oneshot *self, void *context, ap_error *err)
 {
     int fd = *(int *)context;
-    if (ftruncate(fd, 4096) != 0 || pwrite(fd, "packed", 6, 100) != 6 || write(fd, "APER", 4) != 4 || fsync(fd) != 0)
+    if (ftruncate(fd, 4096) != 0 || pwrite(fd, "packed", 6, 100) != 6 || write(fd, "APER", 4) != 4 ||
+        fsync(fd) != 0)
         return ap_fail(err, AP_E_IO, "the output could not be written: %s", strerror(errno));
     char *map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
@@ -343,7 +361,8 @@ static void run_lacking(const lack *l)
     const int keep[] = {2};
     char state[AP_SANDBOX_STATE_BYTES];
     ap_error error = {0};
-    ap_status status = ap_sandbox_enter(&(ap_sandbox_options){.mode = l->mode, .fds = keep, .fd_count = 1}, state, &error);
+    ap_status status =
+        ap_sandbox_enter(&(ap_sandbox_options){.mode = l->mode, .fds = keep, .fd_count = 1}, state, &error);
     bool is_right = status == l->expected && strstr(status == AP_OK ? state : error.message, l->text);
     _exit(is_right ? 0 : 1);
 }

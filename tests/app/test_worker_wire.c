@@ -25,7 +25,8 @@ static void header(char out[16], uint32_t bytes, uint32_t kind, uint64_t id)
 
 static ap_wire_reader new_reader(void)
 {
-    return (ap_wire_reader){.kinds = AP_WIRE_KIND(1) | AP_WIRE_KIND(20) | AP_WIRE_KIND(63), .payload_max = PAYLOAD_MAX};
+    return (ap_wire_reader){.kinds = AP_WIRE_KIND(1) | AP_WIRE_KIND(20) | AP_WIRE_KIND(63),
+                            .payload_max = PAYLOAD_MAX};
 }
 
 static size_t three_frames(char *out)
@@ -93,7 +94,8 @@ static void reader_refuses_frames_of_other_kinds_and_lengths(void **state)
 {
     static const struct {
         uint32_t bytes, kind;
-    } hostile[] = {{0, 0}, {0, 2}, {0, 19}, {0, 64}, {0, 85}, {0, UINT32_MAX}, {PAYLOAD_MAX + 1, 1}, {UINT32_MAX, 20}};
+    } hostile[] = {{0, 0},          {0, 2}, {0, 19}, {0, 64}, {0, 85}, {0, UINT32_MAX}, {PAYLOAD_MAX + 1, 1},
+                   {UINT32_MAX, 20}};
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         int ends[2];
         make_pair(ends);
@@ -209,11 +211,11 @@ static void writing_to_nobody_is_an_error_and_no_signal(void **state)
 static void status_names_go_there_and_back(void **state)
 {
     ap_status status;
-#define X(number, name, text)                                                                    \
-    assert_int_equal(ap_wire_status_from(ap_str_from(#name), &status), number != 0);             \
-    if (number) {                                                                                \
-        assert_int_equal(status, number);                                                        \
-        assert_string_equal(ap_wire_status_name((ap_status)number), #name);                      \
+#define X(number, name, text)                                                                                \
+    assert_int_equal(ap_wire_status_from(ap_str_from(#name), &status), number != 0);                         \
+    if (number) {                                                                                            \
+        assert_int_equal(status, number);                                                                    \
+        assert_string_equal(ap_wire_status_name((ap_status)number), #name);                                  \
     }
     AP_STATUS_LIST(X)
 #undef X
