@@ -272,9 +272,6 @@ AP_API ap_status ap_engine_logits(ap_engine *engine, const int32_t *ids, size_t 
  * "avx512", "avx2", "plain".  NULL past the end. */
 AP_API const char *ap_isa_available(unsigned index);
 
-/* What this machine can do, measured in about a second: reading memory, and 8-bit multiply-adds. */
-AP_API ap_status ap_machine_measure(unsigned threads, double *read_gb_s, double *int8_gop_s, ap_error *err);
-
 #ifdef __cplusplus
 }
 #endif

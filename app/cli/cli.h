@@ -1,0 +1,97 @@
+/* cli.h - the program `aperto`: commands as data, one file each.
+ *
+ * A command is a table of options and a function.  The parser, --help and the man pages
+ * all read that table, so an option is described once.  Errors are one line on
+ * standard error, "aperto: error: …", naming the option or file; the exit code is 0 (done), 1
+ * (failed) or 2 (asked wrongly).
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_CLI_H
+#define AP_CLI_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "aperto.h"
+#include "base/str.h"
+#include "store/store.h"
+#include "worker/worker.h"
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_MISUSE = 2 };
+
+typedef enum cli_kind {
+    CLI_FLAG,   /* bool */
+    CLI_TEXT,   /* const char * */
+    CLI_NUMBER, /* int64_t, low to high */
+    CLI_REAL,   /* double, low to high */
+    CLI_SIZE,   /* int64_t bytes: 512M, 4G */
+    CLI_REFUSED /* known, not in this release: named */
+} cli_kind;
+
+typedef struct cli_option {
+    const char *name;   /* "--temp" or "-n" */
+    const char *value;  /* what stands for the value in help: "T"; NULL for a flag */
+    cli_kind kind;
+    void *out;          /* where the value goes; unset leaves what is there */
+    double low, high;
+    const char *help;
+} cli_option;
+
+typedef struct cli_command {
+    const char *name;
+    const char *operands; /* "MODEL [PROMPT]" */
+    unsigned operands_min, operands_max;
+    const char *summary;     /* one line */
+    const char *description; /* a paragraph for help and man page */
+    const cli_option *options;
+    size_t option_count;
+    int (*run)(unsigned count, char **operands);
+} cli_command;
+
+extern const cli_command cli_bench, cli_list, cli_logits, cli_pull, cli_render, cli_rm, cli_run, cli_serve, cli_show,
+    cli_tokenize, cli_verify, cli_version;
+
+/* ---- Talking to people ---- */
+
+/* "aperto: error: …" on standard error; gives back `code`. */
+int cli_error(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a failed call. */
+int cli_failed(const ap_error *err);
+/* Prints JSON and a newline, takes the reference; CLI_FAILED when standard output cannot be written. */
+int cli_print_json(json_t *value);
+/* CLI_FAILED if what was printed could not be written (a full disk, a closed pipe). */
+int cli_finish_output(void);
+/* A progress bar on standard error, only on a terminal; the context is its title. */
+void cli_progress(void *title, uint64_t done, uint64_t total);
+bool cli_is_terminal(int fd);
+
+/* ---- Parsing ---- */
+
+/* Parses options and operands; CLI_DONE, or the exit code after a message.  Operands are left in argv[0 … *count). */
+int cli_parse(const cli_command *command, int argc, char **argv, unsigned *count, bool *wants_help);
+void cli_print_help(const cli_command *command);
+/* A troff man page on standard output. */
+void cli_print_man(const cli_command *command);
+/* The nearest of `names` to a mistyped word, or NULL. */
+const char *cli_nearest(const char *word, const char *const *names, size_t count);
+/* Ids out of "1,2,3" (commas, spaces, newlines); freed with ap_free. */
+ap_status cli_read_ids(const char *text, int32_t **ids, size_t *count, ap_error *err);
+/* "f16" or "f32". */
+ap_status cli_read_kv_type(const char *text, ap_kv_type *out, ap_error *err);
+ap_status cli_read_sandbox(const char *text, ap_sandbox_mode *out, ap_error *err);
+
+/* ---- Models ---- */
+
+/* Opens the store below the data folder. */
+ap_status cli_open_store(ap_store **store, ap_error *err);
+/* The packed file of MODEL, with a progress bar while it is packed. */
+ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err);
+/* The file that holds MODEL's vocabulary: a GGUF file is opened as it is, nothing is packed. */
+ap_status cli_open_vocab(const char *model, int *fd, ap_error *err);
+/* A one-shot's result function: to standard output. */
+ap_status cli_print_result(void *context, const char *bytes, size_t count, ap_error *err);
+/* Says in a sentence when this CPU has nothing better than plain C. */
+void cli_warn_plain(void);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "cli/cli.h"
+
+enum { REPETITIONS_MAX = 100 };
+
+static int64_t prompt = 512, generate = 128, depth, batch = 1, threads, repetitions = 5;
+static const char *isa, *kv_type_text = "f16";
+static bool as_json;
+
+static const cli_option options[] = {
+    {"-p", "N", CLI_NUMBER, &prompt, 0, 1 << 20, "Tokens of the prompt test (512); 0 leaves it out."},
+    {"-n", "N", CLI_NUMBER, &generate, 0, 1 << 20, "Tokens of the generation test (128); 0 leaves it out."},
+    {"-d", "N", CLI_NUMBER, &depth, 0, 1 << 20, "Tokens already in the context before each test (0)."},
+    {"-b", "N", CLI_NUMBER, &batch, 1, 256, "Requests at once in the generation test (1)."},
+    {"-r", "N", CLI_NUMBER, &repetitions, 1, REPETITIONS_MAX, "Repetitions, after one to warm up (5); the median counts."},
+    {"--threads", "N", CLI_NUMBER, &threads, 1, 256, "Threads; one per available CPU if not given."},
+    {"--isa", "NAME", CLI_TEXT, &isa, .help = "CPU level: plain, avx2, avx512, avx512vnni; the best if not given."},
+    {"--kv-type", "T", CLI_TEXT, &kv_type_text, .help = "Type of stored keys and values: f16 (default) or f32."},
+    {"--json", NULL, CLI_FLAG, &as_json, .help = "Print JSON."},
+};
+
+typedef struct job {
+    int fd;
+    ap_kv_type kv_type;
+} job;
+
+/* Times of the runs of one test, in nanoseconds. */
+typedef struct timing {
+    const char *kind;
+    uint64_t tokens;
+    uint64_t ns[REPETITIONS_MAX];
+} timing;
+
+static int by_time(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static double rate(const timing *t, uint64_t ns) { return (double)t->tokens * 1e9 / (double)ns; }
+
+/* What the events of one run say: when every request has its first token, and when all are over. */
+typedef struct run_clock {
+    uint32_t waiting;
+    uint64_t first_ns;
+} run_clock;
+
+static void take_event(void *context, const ap_event *event)
+{
+    run_clock *c = context;
+    if (event->kind == AP_EVENT_TOKEN && event->answer_count == 0 && c->waiting && --c->waiting == 0)
+        c->first_ns = ap_clock_ns();
+}
+
+/* Runs `requests` of `count` prompt tokens and `answer` drawn ones; tells the time to everybody's first token and after it. */
+static ap_status run_once(ap_engine *engine, uint32_t vocab, uint32_t requests, uint64_t count, uint32_t answer,
+                          uint64_t *prompt_ns, uint64_t *answer_ns, ap_error *err)
+{
+    int32_t *ids = ap_alloc_array((size_t)count, sizeof *ids);
+    if (!ids)
+        return ap_fail_nomem(err, (size_t)count * sizeof *ids);
+    /* Any ids will do; these are spread over the vocabulary. */
+    for (uint64_t i = 0; i < count; i++)
+        ids[i] = (int32_t)((i * 7919 + 100) % vocab);
+    run_clock clock = {.waiting = requests};
+    uint64_t start = ap_clock_ns();
+    ap_status status = AP_OK;
+    for (uint32_t i = 0; i < requests && status == AP_OK; i++) {
+        ap_request r = {.size = sizeof r, .id = i + 1, .prompt = ids, .prompt_count = (size_t)count, .max_tokens = answer,
+                        .sampling = ap_sampling_default(), .ignore_end = true};
+        r.sampling.temperature = 0;
+        status = ap_engine_submit(engine, &r, err);
+    }
+    bool busy = true;
+    while (busy && status == AP_OK)
+        status = ap_engine_step(engine, take_event, &clock, &busy, err);
+    uint64_t end = ap_clock_ns();
+    *prompt_ns = clock.first_ns - start;
+    *answer_ns = end - clock.first_ns;
+    ap_free(ids);
+    return status;
+}
+
+static ap_status measure(ap_engine *engine, uint32_t vocab, timing *p, timing *g, ap_error *err)
+{
+    for (int64_t r = -1; r < repetitions; r++) {
+        uint64_t first, rest, ignored;
+        if (prompt) {
+            /* At a depth the prompt's own time is that of both less that of the depth alone. */
+            uint64_t before = 0;
+            if (depth)
+                AP_TRY(run_once(engine, vocab, 1, (uint64_t)depth, 1, &before, &ignored, err));
+            AP_TRY(run_once(engine, vocab, 1, (uint64_t)(depth + prompt), 1, &first, &ignored, err));
+            if (r >= 0)
+                p->ns[r] = first > before ? first - before : 1;
+        }
+        if (generate) {
+            /* One token more than is counted: the first comes with the prompt. */
+            AP_TRY(run_once(engine, vocab, (uint32_t)batch, (uint64_t)(depth ? depth : 1), (uint32_t)generate + 1, &first, &rest, err));
+            if (r >= 0)
+                g->ns[r] = rest;
+        }
+    }
+    return AP_OK;
+}
+
+static ap_status report(ap_oneshot *self, timing *t, unsigned thread_count, const char *level, bool is_first, ap_error *err)
+{
+    ap_buf out = {0};
+    size_t n = (size_t)repetitions;
+    qsort(t->ns, n, sizeof *t->ns, by_time);
+    double median = n % 2 ? rate(t, t->ns[n / 2]) : (rate(t, t->ns[n / 2]) + rate(t, t->ns[n / 2 - 1])) / 2;
+    double slowest = rate(t, t->ns[n - 1]), fastest = rate(t, t->ns[0]);
+    bool is_generate = strcmp(t->kind, "prompt") != 0;
+    ap_status status;
+    if (as_json)
+        status = ap_buf_printf(&out, err,
+                               "%s{\"kind\":\"%s\",\"tokens\":%" PRIu64 ",\"depth\":%lld,\"batch\":%lld,\"threads\":%u,\"isa\":\"%s\",\"tokens_per_s\":%.2f,"
+                               "\"min\":%.2f,\"max\":%.2f,\"repetitions\":%lld,\"of_ceiling\":null}",
+                               is_first ? "" : ",", t->kind, t->tokens, (long long)depth, is_generate ? (long long)batch : 1LL, thread_count,
+                               level, median, slowest, fastest, (long long)repetitions);
+    else
+        status = ap_buf_printf(&out, err, "%-9s %6" PRIu64 " tokens  depth %lld  batch %lld  threads %u  %s  %9.2f tokens/s  (%.2f to %.2f, %lld runs)\n",
+                               t->kind, t->tokens, (long long)depth, is_generate ? (long long)batch : 1LL, thread_count, level, median,
+                               slowest, fastest, (long long)repetitions);
+    if (status == AP_OK)
+        status = ap_oneshot_write(self, out.ptr, out.len, err);
+    ap_buf_deinit(&out);
+    return status;
+}
+
+static ap_status with_engine(ap_oneshot *self, ap_engine *engine, uint32_t vocab, ap_error *err)
+{
+    timing p = {.kind = "prompt", .tokens = (uint64_t)prompt};
+    timing g = {.kind = batch > 1 ? "batch" : "generate", .tokens = (uint64_t)(generate * batch)};
+    AP_TRY(measure(engine, vocab, &p, &g, err));
+    ap_engine_stats stats;
+    ap_engine_stats_of(engine, &stats);
+    if (as_json)
+        AP_TRY(ap_oneshot_write(self, "{\"results\":[", 12, err));
+    if (prompt)
+        AP_TRY(report(self, &p, stats.threads, stats.isa, true, err));
+    if (generate)
+        AP_TRY(report(self, &g, stats.threads, stats.isa, !prompt, err));
+    return as_json ? ap_oneshot_write(self, "],\"ceilings\":null}\n", 19, err) : AP_OK;
+}
+
+static ap_status work(ap_oneshot *self, void *context, ap_error *err)
+{
+    const job *j = context;
+    ap_model *model;
+    AP_TRY(ap_model_open(&model, j->fd, err));
+    uint64_t longest = (uint64_t)depth + (uint64_t)(prompt > generate + 1 ? prompt : generate + 1) + 2;
+    uint32_t context_tokens = longest < 64 ? 64 : (uint32_t)longest;
+    ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = j->kv_type,
+                           .context_tokens = context_tokens, .requests_max = (uint32_t)batch};
+    uint64_t token_bytes = ap_model_info_of(model)->kv_token_bytes_f16 * (j->kv_type == AP_KV_F32 ? 2u : 1u);
+    o.kv_bytes = ((uint64_t)context_tokens + 64) * token_bytes * (uint64_t)batch;
+    ap_engine *engine = NULL;
+    ap_status status = ap_engine_create(&engine, model, &o, err);
+    if (status == AP_OK)
+        status = with_engine(self, engine, ap_model_info_of(model)->vocab_count, err);
+    ap_engine_destroy(&engine);
+    ap_model_close(&model);
+    return status;
+}
+
+static int run(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    job j = {.fd = -1};
+    if (prompt == 0 && generate == 0)
+        return cli_error(CLI_MISUSE, "with -p 0 and -n 0 there is nothing to measure");
+    if (cli_read_kv_type(kv_type_text, &j.kv_type, &err) != AP_OK)
+        return cli_error(CLI_MISUSE, "%s", err.message);
+    ap_store_entry entry;
+    ap_status status = cli_open_model(operands[0], &entry, &j.fd, &err);
+    if (status == AP_OK) {
+        ap_oneshot_options o = {.fds = &j.fd, .fd_count = 1, .output_fd = -1, .result = cli_print_result};
+        status = ap_worker_oneshot(work, &j, &o, &err);
+        close(j.fd);
+    }
+    return status == AP_OK ? cli_finish_output() : cli_failed(&err);
+}
+
+const cli_command cli_bench = {
+    .name = "bench",
+    .operands = "MODEL",
+    .operands_min = 1,
+    .operands_max = 1,
+    .summary = "tokens per second of prompt and generation",
+    .description = "Measures reading a prompt and generating tokens on this machine: medians over repetitions, with the slowest and the "
+                   "fastest. Generation is greedy, from a context of one token (or of -d).",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};

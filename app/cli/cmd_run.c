@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <histedit.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "cli/cli.h"
+
+enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, READY_MS = 120000, HISTORY_LINES = 1000 };
+
+static const char *system_text, *kv_type_text = "f16", *isa, *sandbox_text = "full";
+static int64_t answer_tokens, top_k, seed = -1, context_tokens, threads;
+static double temperature = 0.7, top_p = 0.95, min_p;
+static bool raw, as_json;
+
+static const cli_option options[] = {
+    {"--system", "S", CLI_TEXT, &system_text, .help = "System message."},
+    {"-n", "N", CLI_NUMBER, &answer_tokens, 1, 1 << 24, "At most N tokens per answer; until the model ends if not given."},
+    {"--temp", "T", CLI_REAL, &temperature, 0, 100, "Temperature (0.7); 0 takes the likeliest token always."},
+    {"--top-k", "K", CLI_NUMBER, &top_k, 0, 1 << 20, "Draw among the K likeliest tokens only; 0, the default, among all."},
+    {"--top-p", "P", CLI_REAL, &top_p, 0, 1, "Draw among the likeliest tokens whose shares reach P (0.95); 1 is off."},
+    {"--min-p", "P", CLI_REAL, &min_p, 0, 1, "Leave out tokens less than P times as likely as the likeliest (0, off)."},
+    {"--seed", "S", CLI_NUMBER, &seed, 0, 9007199254740991.0, "Same seed, same answer; drawn (and shown by --json) if not given."},
+    {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context in tokens: prompt and answer together; what the model declares, at most 8192, if not given."},
+    {"--threads", "N", CLI_NUMBER, &threads, 1, 256, "Threads; one per available CPU if not given."},
+    {"--raw", NULL, CLI_FLAG, &raw, .help = "Continue the text as it stands, without the chat template."},
+    {"--kv-type", "T", CLI_TEXT, &kv_type_text, .help = "Type of stored keys and values: f16 (default) or f32."},
+    {"--isa", "NAME", CLI_TEXT, &isa, .help = "CPU level: plain, avx2, avx512, avx512vnni; the best if not given."},
+    {"--json", NULL, CLI_FLAG, &as_json, .help = "Print the answer as JSON, with counts and the seed."},
+    {"--sandbox", "MODE", CLI_TEXT, &sandbox_text, .help = "full (default), or reduced where the kernel lacks a part of the sandbox."},
+    {"--json-schema", "FILE", CLI_REFUSED, NULL, .help = ""},
+    {"--grammar", "FILE", CLI_REFUSED, NULL, .help = ""},
+    {"--adapter", "DIR", CLI_REFUSED, NULL, .help = ""},
+};
+
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int signal_number) { interrupted = 1; }
+
+/* ---- One answer ---- */
+
+typedef struct answer {
+    ap_buf text;
+    bool is_over, is_streamed;
+    ap_status status;
+    char message[480];
+    ap_finish finish;
+    uint32_t prompt_count, answer_count;
+    double prompt_ms, answer_ms;
+} answer;
+
+static void take_event(void *context, const ap_worker_event *e)
+{
+    answer *a = context;
+    switch (e->kind) {
+    case AP_WORKER_TEXT:
+    case AP_WORKER_DONE:
+        if (e->text_length) {
+            if (a->is_streamed) {
+                (void)fwrite(e->text, 1, e->text_length, stdout);
+                (void)fflush(stdout);
+            }
+            if (ap_buf_add(&a->text, e->text, e->text_length, NULL) != AP_OK)
+                a->status = AP_E_NOMEM;
+        }
+        if (e->kind == AP_WORKER_TEXT)
+            return;
+        a->is_over = true;
+        a->finish = e->finish;
+        a->prompt_count = e->prompt_tokens;
+        a->answer_count = e->completion_tokens;
+        a->prompt_ms = e->prompt_ms;
+        a->answer_ms = e->completion_ms;
+        return;
+    case AP_WORKER_ERROR:
+        a->is_over = true;
+        a->status = e->status;
+        (void)snprintf(a->message, sizeof a->message, "%s", e->message);
+        return;
+    default:
+        return;
+    }
+}
+
+static json_t *job_json(json_t *messages, const char *prompt, uint64_t draw_seed)
+{
+    json_t *job = json_pack("{s:f, s:f, s:f, s:I, s:I}", "temperature", temperature, "top_p", top_p, "min_p", min_p, "top_k",
+                            (json_int_t)top_k, "seed", (json_int_t)draw_seed);
+    if (!job)
+        return NULL;
+    if (answer_tokens)
+        json_object_set_new(job, "max_tokens", json_integer(answer_tokens));
+    if (messages) {
+        json_object_set_new(job, "kind", json_string("chat"));
+        json_object_set(job, "messages", messages);
+        json_object_set_new(job, "now", json_integer(ap_clock_wall()));
+    } else {
+        json_object_set_new(job, "kind", json_string("completion"));
+        json_object_set_new(job, "prompt", json_string(prompt));
+    }
+    return job;
+}
+
+/* Asks the worker and waits for the end; Ctrl-C cancels the answer. */
+static ap_status ask(ap_worker *worker, json_t *messages, const char *prompt, uint64_t draw_seed, answer *a, ap_error *err)
+{
+    static uint64_t id;
+    json_t *job = job_json(messages, prompt, draw_seed);
+    char *text = job ? json_dumps(job, JSON_COMPACT) : NULL;
+    json_decref(job);
+    if (!text)
+        return ap_fail(err, AP_E_ARG, "the text is not valid UTF-8");
+    interrupted = 0;
+    ap_status status = ap_worker_send(worker, ++id, text, strlen(text), err);
+    free(text);
+    while (status == AP_OK && !a->is_over) {
+        struct pollfd p = {.fd = ap_worker_fd(worker), .events = ap_worker_poll_events(worker)};
+        if (poll(&p, 1, -1) < 0 && errno != EINTR)
+            return ap_fail(err, AP_E_IO, "waiting failed: %s", strerror(errno));
+        if (interrupted) {
+            interrupted = 0;
+            (void)ap_worker_cancel(worker, id);
+        }
+        status = ap_worker_receive(worker, take_event, a, err);
+    }
+    if (status == AP_OK && a->status != AP_OK)
+        return ap_fail(err, a->status, "%s", a->message[0] ? a->message : ap_status_text(a->status));
+    return status;
+}
+
+static void print_statistics(const answer *a)
+{
+    if (!cli_is_terminal(STDERR_FILENO) || as_json)
+        return;
+    (void)fprintf(stderr, "(%u prompt tokens in %.2f s, %u tokens at %.1f per second%s)\n", a->prompt_count, a->prompt_ms / 1000,
+                  a->answer_count, a->answer_ms > 0 ? 1000.0 * a->answer_count / a->answer_ms : 0,
+                  a->finish == AP_FINISH_CANCELLED ? ", stopped" : a->finish == AP_FINISH_LENGTH ? ", cut at the limit" : "");
+}
+
+static uint64_t choose_seed(void)
+{
+    uint64_t drawn;
+    if (seed >= 0)
+        return (uint64_t)seed;
+    if (getrandom(&drawn, sizeof drawn, 0) != (ssize_t)sizeof drawn)
+        drawn = ap_clock_ns();
+    return drawn & 0x1fffffffffffffu; /* exact as a JSON number */
+}
+
+static json_t *message(const char *role, const char *content, size_t length)
+{
+    return json_pack("{s:s, s:o}", "role", role, "content", json_stringn(content, length));
+}
+
+/* ---- One prompt ---- */
+
+static int answer_once(ap_worker *worker, ap_str prompt)
+{
+    ap_error err = {0};
+    uint64_t draw_seed = choose_seed();
+    answer a = {.is_streamed = !as_json};
+    json_t *messages = NULL;
+    if (!raw) {
+        messages = json_array();
+        if (system_text)
+            json_array_append_new(messages, message("system", system_text, strlen(system_text)));
+        json_array_append_new(messages, message("user", prompt.ptr, prompt.len));
+    }
+    ap_status status = ask(worker, messages, prompt.ptr, draw_seed, &a, &err);
+    json_decref(messages);
+    int code;
+    if (status != AP_OK) {
+        code = cli_failed(&err);
+    } else if (as_json) {
+        static const char *const reasons[] = {"stop", "length", "cancelled"};
+        code = cli_print_json(json_pack("{s:o, s:s, s:i, s:i, s:I, s:f, s:f}", "text", json_stringn(a.text.ptr ? a.text.ptr : "", a.text.len),
+                                        "finish_reason", reasons[a.finish], "prompt_tokens", (int)a.prompt_count,
+                                        "completion_tokens", (int)a.answer_count, "seed", (json_int_t)draw_seed, "prompt_ms",
+                                        a.prompt_ms, "completion_ms", a.answer_ms));
+    } else {
+        (void)putchar('\n');
+        code = cli_finish_output();
+        print_statistics(&a);
+    }
+    ap_buf_deinit(&a.text);
+    return code;
+}
+
+/* ---- A conversation ---- */
+
+static const char *prompt_text = "> ";
+static char *prompt_of(EditLine *e) { return (char *)(uintptr_t)prompt_text; }
+
+static void print_chat_help(void)
+{
+    (void)puts("/clear         begin a new conversation\n/system TEXT   set the system message and begin anew\n/quit          leave (as Ctrl-D does)\n"
+               "Ctrl-C stops an answer. A backslash at the end of a line continues it on the next.");
+}
+
+static json_t *new_conversation(const char *text)
+{
+    json_t *messages = json_array();
+    if (text && *text)
+        json_array_append_new(messages, message("system", text, strlen(text)));
+    return messages;
+}
+
+/* Reads one message, which may run over several lines; false at the end of input. */
+static bool read_message(EditLine *e, History *past, ap_buf *out)
+{
+    ap_buf_clear(out);
+    prompt_text = "> ";
+    for (;;) {
+        int length = 0;
+        interrupted = 0;
+        errno = 0;
+        const char *line = el_gets(e, &length);
+        if (!line || length <= 0) {
+            if (!interrupted && errno != EINTR)
+                return false;
+            (void)putchar('\n'); /* Ctrl-C throws the line away */
+            ap_buf_clear(out);
+            prompt_text = "> ";
+            continue;
+        }
+        bool goes_on = length >= 2 && line[length - 1] == '\n' && line[length - 2] == '\\';
+        size_t kept = (size_t)length - (goes_on ? 2u : line[length - 1] == '\n');
+        if (ap_buf_add(out, line, kept, NULL) != AP_OK || (goes_on && ap_buf_add_char(out, '\n', NULL) != AP_OK))
+            return false;
+        if (goes_on) {
+            prompt_text = ". ";
+            continue;
+        }
+        HistEvent event;
+        if (out->len)
+            (void)history(past, &event, H_ENTER, out->ptr);
+        return true;
+    }
+}
+
+/* Answers one message and keeps both in the conversation; a failed or stopped turn is forgotten. */
+static ap_status take_turn(ap_worker *worker, json_t *messages, ap_str text, uint64_t draw_seed, ap_error *err)
+{
+    answer a = {.is_streamed = true};
+    json_array_append_new(messages, message("user", text.ptr, text.len));
+    ap_status status = ask(worker, messages, NULL, draw_seed, &a, err);
+    if (a.text.len || status == AP_OK)
+        (void)putchar('\n');
+    if (status == AP_OK) {
+        print_statistics(&a);
+        json_array_append_new(messages, message("assistant", a.text.ptr ? a.text.ptr : "", a.text.len));
+    } else {
+        json_array_remove(messages, json_array_size(messages) - 1);
+    }
+    ap_buf_deinit(&a.text);
+    return status;
+}
+
+static void history_path(char *path, size_t room)
+{
+    char folder[2048];
+    if (ap_store_data_folder(folder, sizeof folder, NULL) == AP_OK)
+        (void)snprintf(path, room, "%s/history", folder);
+    else
+        path[0] = 0;
+}
+
+/* True if the line was a command of the chat. */
+static bool take_command(const char *line, json_t **messages, bool *is_over)
+{
+    if (strcmp(line, "/quit") == 0 || strcmp(line, "/exit") == 0) {
+        *is_over = true;
+    } else if (strcmp(line, "/help") == 0) {
+        print_chat_help();
+    } else if (strcmp(line, "/clear") == 0) {
+        json_decref(*messages);
+        *messages = new_conversation(system_text);
+        (void)puts("A new conversation.");
+    } else if (strncmp(line, "/system", 7) == 0 && (line[7] == ' ' || !line[7])) {
+        json_decref(*messages);
+        *messages = new_conversation(line + 7 + strspn(line + 7, " "));
+        (void)puts("A new conversation with this system message.");
+    } else if (line[0] == '/' && line[1] >= 'a' && line[1] <= 'z' && !strchr(line, ' ')) {
+        (void)printf("There is no '%s' here; /help lists what there is.\n", line);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static int converse(ap_worker *worker, const char *name)
+{
+    HistEvent event;
+    char path[2100];
+    ap_error err = {0};
+    EditLine *e = el_init("aperto", stdin, stdout, stderr);
+    History *past = history_init();
+    if (!e || !past)
+        return cli_error(CLI_FAILED, "the line editor could not be started");
+    (void)history(past, &event, H_SETSIZE, HISTORY_LINES);
+    history_path(path, sizeof path);
+    if (path[0])
+        (void)history(past, &event, H_LOAD, path);
+    el_set(e, EL_PROMPT, prompt_of);
+    el_set(e, EL_EDITOR, "emacs");
+    el_set(e, EL_SIGNAL, 1);
+    el_set(e, EL_HIST, history, past);
+    (void)printf("%s is ready. /help lists commands, Ctrl-D leaves.\n", name);
+    json_t *messages = new_conversation(system_text);
+    ap_buf line = {0};
+    uint64_t draw_seed = choose_seed();
+    int code = CLI_DONE;
+    bool is_over = false;
+    while (!is_over && read_message(e, past, &line)) {
+        if (line.len == 0 || take_command(line.ptr, &messages, &is_over))
+            continue;
+        if (!ap_utf8_valid(ap_buf_str(&line))) {
+            (void)cli_error(CLI_FAILED, "the line is not valid UTF-8");
+            continue;
+        }
+        err = (ap_error){0};
+        ap_status status = take_turn(worker, messages, ap_buf_str(&line), draw_seed++, &err);
+        if (status != AP_OK)
+            code = cli_failed(&err);
+        is_over = is_over || status == AP_E_WORKER || status == AP_E_STATE;
+        if (!is_over)
+            code = CLI_DONE;
+    }
+    if (line.len == 0 && !is_over)
+        (void)putchar('\n');
+    if (path[0])
+        (void)history(past, &event, H_SAVE, path);
+    ap_buf_deinit(&line);
+    json_decref(messages);
+    history_end(past);
+    el_end(e);
+    return code;
+}
+
+/* ---- The command ---- */
+
+static ap_status start_worker(const char *model, ap_store_entry *entry, ap_worker **worker, ap_error *err)
+{
+    ap_worker_options o = {.name = entry->name, .threads = (unsigned)threads, .isa = isa, .context_tokens = (uint32_t)context_tokens,
+                           .requests_max = 1};
+    AP_TRY(cli_read_kv_type(kv_type_text, &o.kv_type, err));
+    AP_TRY(cli_read_sandbox(sandbox_text, &o.sandbox, err));
+    AP_TRY(cli_open_model(model, entry, &o.model_fd, err));
+    cli_warn_plain();
+    ap_status status = ap_worker_start(worker, &o, err);
+    close(o.model_fd);
+    return status == AP_OK ? ap_worker_wait_ready(*worker, READY_MS, err) : status;
+}
+
+/* PROMPT, or what comes through a pipe, or one after the other. */
+static ap_status read_prompt(const char *operand, ap_buf *prompt, ap_error *err)
+{
+    if (!cli_is_terminal(STDIN_FILENO)) {
+        AP_TRY(ap_file_read_fd(STDIN_FILENO, INPUT_BYTES_MAX, prompt, err));
+        while (prompt->len && prompt->ptr[prompt->len - 1] == '\n')
+            prompt->ptr[--prompt->len] = 0;
+    }
+    if (operand) {
+        ap_buf piped = *prompt;
+        *prompt = (ap_buf){0};
+        ap_status status = ap_buf_printf(prompt, err, "%s%s%s", operand, piped.len ? "\n" : "", piped.len ? piped.ptr : "");
+        ap_buf_deinit(&piped);
+        AP_TRY(status);
+    }
+    if (prompt->len == 0)
+        return ap_fail(err, AP_E_ARG, "the prompt is empty");
+    if (!ap_utf8_valid(ap_buf_str(prompt)) || memchr(prompt->ptr, 0, prompt->len))
+        return ap_fail(err, AP_E_ARG, "the prompt is not valid UTF-8 text");
+    return AP_OK;
+}
+
+static int run(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store_entry entry;
+    ap_worker *worker = NULL;
+    ap_buf prompt = {0};
+    bool is_chat = count == 1 && cli_is_terminal(STDIN_FILENO) && !as_json;
+    if (is_chat && raw)
+        return cli_error(CLI_MISUSE, "--raw needs a PROMPT or text through a pipe");
+    struct sigaction action = {.sa_handler = on_interrupt};
+    (void)sigaction(SIGINT, &action, NULL);
+    ap_status status = is_chat ? AP_OK : read_prompt(count > 1 ? operands[1] : NULL, &prompt, &err);
+    if (status == AP_OK)
+        status = start_worker(operands[0], &entry, &worker, &err);
+    int code = status != AP_OK ? cli_failed(&err) : is_chat ? converse(worker, entry.name) : answer_once(worker, ap_buf_str(&prompt));
+    if (status == AP_E_ARG && !worker)
+        code = CLI_MISUSE;
+    ap_worker_stop(&worker, 500);
+    ap_buf_deinit(&prompt);
+    return code;
+}
+
+const cli_command cli_run = {
+    .name = "run",
+    .operands = "MODEL [PROMPT]",
+    .operands_min = 1,
+    .operands_max = 2,
+    .summary = "chat in the terminal, or answer one prompt",
+    .description = "Without PROMPT on a terminal: a conversation, with line editing and history; Ctrl-C stops an answer and not the program. "
+                   "With PROMPT, or with text through a pipe: one answer, then the program ends. MODEL is a name in the store or a GGUF file.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "serve/serve.h"
+
+static const char *host = "127.0.0.1", *isa, *kv_type_text = "f16", *sandbox_text = "full", *allowed_host;
+static int64_t port = 8080, threads, memory, context_tokens, drain = 30;
+
+static const cli_option options[] = {
+    {"--host", "ADDRESS", CLI_TEXT, &host, .help = "Address to listen on (127.0.0.1)."},
+    {"--port", "N", CLI_NUMBER, &port, 0, 65535, "Port (8080); 0 takes any that is free."},
+    {"--allow-host", "NAME", CLI_TEXT, &allowed_host, .help = "A name that requests may use for this server, beside the loopback names and --host."},
+    {"--threads", "N", CLI_NUMBER, &threads, 1, 256, "Threads; one per available CPU if not given."},
+    {"--memory", "SIZE", CLI_SIZE, &memory, .help = "Memory for keys and values of each model, such as 2G; four contexts, at most 1G, if not given."},
+    {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context of one request in tokens; what the model declares, at most 8192, if not given."},
+    {"--kv-type", "T", CLI_TEXT, &kv_type_text, .help = "Type of stored keys and values: f16 (default) or f32."},
+    {"--isa", "NAME", CLI_TEXT, &isa, .help = "CPU level: plain, avx2, avx512, avx512vnni; the best if not given."},
+    {"--drain", "S", CLI_NUMBER, &drain, 0, 3600, "Seconds that running requests have after the first SIGTERM or Ctrl-C (30)."},
+    {"--sandbox", "MODE", CLI_TEXT, &sandbox_text, .help = "full (default), or reduced where the kernel lacks a part of the sandbox."},
+    {"--config", "FILE", CLI_REFUSED, NULL, .help = ""},
+};
+
+static void print_address(void *context, const char *address, uint16_t at)
+{
+    const char *model = context;
+    (void)printf("Aperto serves %s on http://%s:%u\n\n"
+                 "  curl http://%s:%u/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+                 "    -d '{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n\n"
+                 "  from openai import OpenAI\n"
+                 "  client = OpenAI(base_url=\"http://%s:%u/v1\", api_key=\"none\")\n"
+                 "  answer = client.chat.completions.create(model=\"%s\", messages=[{\"role\": \"user\", \"content\": \"Hello!\"}])\n"
+                 "  print(answer.choices[0].message.content)\n\n"
+                 "The page to chat on is at the address above; Ctrl-C stops the server.\n",
+                 model, address, at, address, at, model, address, at, model);
+    (void)fflush(stdout);
+}
+
+static int run(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_serve_options o = ap_serve_options_default();
+    ap_store_entry entries[AP_SERVE_MODELS_MAX];
+    ap_served_model models[AP_SERVE_MODELS_MAX];
+    if (cli_read_kv_type(kv_type_text, &o.kv_type, &err) != AP_OK || cli_read_sandbox(sandbox_text, &o.sandbox, &err) != AP_OK)
+        return cli_error(CLI_MISUSE, "%s", err.message);
+    ap_status status = AP_OK;
+    unsigned opened = 0;
+    for (; opened < count && status == AP_OK; opened++) {
+        ap_store_entry *e = &entries[opened];
+        int fd = -1;
+        status = cli_open_model(operands[opened], e, &fd, &err);
+        models[opened] = (ap_served_model){.name = e->name, .packed_fd = fd, .digest = e->digest, .created = e->created};
+        for (unsigned i = 0; i < opened && status == AP_OK; i++)
+            if (strcmp(models[i].name, e->name) == 0)
+                status = ap_fail(&err, AP_E_ARG, "two models have the name '%s'", e->name);
+    }
+    if (status == AP_OK) {
+        cli_warn_plain();
+        o.host = host;
+        o.port = (uint16_t)port;
+        o.allowed_hosts = &allowed_host;
+        o.allowed_host_count = allowed_host != NULL;
+        o.models = models;
+        o.model_count = count;
+        o.threads = (unsigned)threads;
+        o.memory_bytes = (uint64_t)memory;
+        o.context_tokens = (uint32_t)context_tokens;
+        o.isa = isa;
+        o.drain_s = (unsigned)drain;
+        o.listening = print_address;
+        o.listening_context = entries[0].name;
+        status = ap_serve_run(&o, &err);
+    }
+    for (unsigned i = 0; i < opened; i++)
+        if (models[i].packed_fd >= 0)
+            close(models[i].packed_fd);
+    return status == AP_OK ? CLI_DONE : cli_failed(&err);
+}
+
+const cli_command cli_serve = {
+    .name = "serve",
+    .operands = "MODEL...",
+    .operands_min = 1,
+    .operands_max = AP_SERVE_MODELS_MAX,
+    .summary = "an OpenAI-compatible server, and a page to chat on",
+    .description = "Serves one or more models over HTTP: /v1/chat/completions, /v1/completions, /v1/models, /healthz, /readyz, and a page to chat "
+                   "on at /. The first SIGTERM or Ctrl-C lets running requests finish, the second stops at once.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};

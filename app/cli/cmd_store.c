@@ -1,0 +1,223 @@
+/* cmd_store.c - the commands that only ask the store: list, show, verify, rm, pull.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "cli/cli.h"
+
+static bool as_json, yes;
+static const char *as_name;
+
+static const cli_option json_options[] = {{"--json", NULL, CLI_FLAG, &as_json, .help = "Print JSON."}};
+static const cli_option rm_options[] = {
+    {"--yes", NULL, CLI_FLAG, &yes, .help = "Do not ask."},
+};
+static const cli_option pull_options[] = {
+    {"--as", "NAME", CLI_TEXT, &as_name, .help = "The name in the store; made from the file's name if not given."},
+    {"--json", NULL, CLI_FLAG, &as_json, .help = "Print JSON."},
+};
+
+static json_t *entry_json(const ap_store_entry *e)
+{
+    if (e->is_damaged)
+        return json_pack("{s:s, s:b}", "name", e->name, "damaged", 1);
+    const ap_import_report *r = &e->report;
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:i}", "name", e->name, "digest", e->digest,
+                     "packed_bytes", (json_int_t)e->packed_bytes, "source", e->source, "source_sha256", e->source_sha256,
+                     "architecture", r->architecture, "model_name", r->name, "license", r->license, "quantization",
+                     r->quantization, "parameters", (json_int_t)r->parameter_count, "context_tokens",
+                     (json_int_t)r->context_tokens, "created", (json_int_t)e->created, "chat_template", (int)r->has_chat_template,
+                     "notes", r->notes, "law", AP_LAW_VERSION);
+}
+
+static void print_entry(const ap_store_entry *e)
+{
+    const ap_import_report *r = &e->report;
+    char date[32];
+    struct tm parts;
+    time_t created = (time_t)e->created;
+    gmtime_r(&created, &parts);
+    (void)strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &parts);
+    (void)printf("name           %s\nmodel          %s\narchitecture   %s\nparameters     %.1f million\nweights        %s\ncontext        %u tokens\n"
+                 "chat template  %s\nlicense        %s\nimported       %s from %s\nsource         sha256:%s\npacked         %.1f MB, blake2b:%s\nlaw            version %d\n",
+                 e->name, r->name[0] ? r->name : "(no name)", r->architecture, (double)r->parameter_count / 1e6, r->quantization,
+                 r->context_tokens, r->has_chat_template ? "yes" : "no", r->license[0] ? r->license : "(not stated)", date, e->source,
+                 e->source_sha256, (double)e->packed_bytes / 1e6, e->digest, AP_LAW_VERSION);
+    if (r->notes[0])
+        (void)printf("notes          %s\n", r->notes);
+}
+
+/* ---- list ---- */
+
+static int run_list(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store *store;
+    ap_store_entry *entries = NULL;
+    size_t n = 0;
+    ap_status status = cli_open_store(&store, &err);
+    if (status == AP_OK)
+        status = ap_store_list(store, &entries, &n, &err);
+    if (store)
+        ap_store_close(&store);
+    if (status != AP_OK)
+        return cli_failed(&err);
+    if (as_json) {
+        json_t *models = json_array();
+        for (size_t i = 0; i < n; i++)
+            json_array_append_new(models, entry_json(&entries[i]));
+        ap_free(entries);
+        return cli_print_json(json_pack("{s:o}", "models", models));
+    }
+    if (n == 0)
+        (void)puts("There are no models yet; 'aperto pull FILE.gguf' adds one.");
+    else
+        (void)printf("%-24s %-14s %-8s %10s %10s  %s\n", "NAME", "DIGEST", "WEIGHTS", "SIZE", "CONTEXT", "LICENSE");
+    for (size_t i = 0; i < n; i++) {
+        const ap_store_entry *e = &entries[i];
+        if (e->is_damaged)
+            (void)printf("%-24s its manifest is damaged; 'aperto rm %s' removes it\n", e->name, e->name);
+        else
+            (void)printf("%-24s %-14.12s %-8s %7.1f MB %10u  %s\n", e->name, e->digest, e->report.quantization,
+                         (double)e->packed_bytes / 1e6, e->report.context_tokens, e->report.license[0] ? e->report.license : "-");
+    }
+    ap_free(entries);
+    return cli_finish_output();
+}
+
+const cli_command cli_list = {
+    .name = "list", .operands = "", .summary = "the models in the store",
+    .description = "Lists the models in the store, by name.",
+    .options = json_options, .option_count = 1, .run = run_list,
+};
+
+/* ---- show ---- */
+
+static int run_show(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store *store;
+    ap_store_entry entry;
+    ap_status status = cli_open_store(&store, &err);
+    bool is_path = strchr(operands[0], '/') || strstr(operands[0], ".gguf");
+    if (status == AP_OK && is_path) {
+        int fd = -1;
+        status = cli_open_model(operands[0], &entry, &fd, &err);
+        if (fd >= 0)
+            close(fd);
+    } else if (status == AP_OK) {
+        status = ap_store_find(store, operands[0], &entry, &err);
+    }
+    if (store)
+        ap_store_close(&store);
+    if (status != AP_OK)
+        return cli_failed(&err);
+    if (as_json)
+        return cli_print_json(entry_json(&entry));
+    print_entry(&entry);
+    return cli_finish_output();
+}
+
+const cli_command cli_show = {
+    .name = "show", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "what is known of a model",
+    .description = "Shows what is known of a model: where it came from, its licence, sizes and digests.",
+    .options = json_options, .option_count = 1, .run = run_show,
+};
+
+/* ---- verify ---- */
+
+static int run_verify(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store *store;
+    ap_store_entry entry;
+    int fd = -1;
+    char title[] = "verifying";
+    ap_status status = cli_open_store(&store, &err);
+    if (status == AP_OK)
+        status = ap_store_find(store, operands[0], &entry, &err);
+    if (status == AP_OK)
+        status = ap_store_open_blob(store, &entry, cli_progress, title, &fd, &err);
+    if (fd >= 0)
+        close(fd);
+    if (store)
+        ap_store_close(&store);
+    if (status != AP_OK)
+        return cli_failed(&err);
+    if (as_json)
+        return cli_print_json(json_pack("{s:s, s:s, s:b}", "name", entry.name, "digest", entry.digest, "intact", 1));
+    (void)printf("%s is intact: its %.1f MB have the digest blake2b:%s\n", entry.name, (double)entry.packed_bytes / 1e6, entry.digest);
+    return cli_finish_output();
+}
+
+const cli_command cli_verify = {
+    .name = "verify", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "compare a model's bytes with its digest",
+    .description = "Reads the whole packed file and compares its digest with the manifest's.",
+    .options = json_options, .option_count = 1, .run = run_verify,
+};
+
+/* ---- rm ---- */
+
+static int run_rm(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store *store;
+    if (!yes && cli_is_terminal(STDIN_FILENO) && cli_is_terminal(STDERR_FILENO)) {
+        char answer[16] = "";
+        (void)fprintf(stderr, "Remove the model '%s'? [y/N] ", operands[0]);
+        if (!fgets(answer, sizeof answer, stdin) || (answer[0] != 'y' && answer[0] != 'Y'))
+            return cli_error(CLI_FAILED, "nothing was removed");
+    }
+    ap_status status = cli_open_store(&store, &err);
+    if (status == AP_OK)
+        status = ap_store_remove(store, operands[0], &err);
+    if (store)
+        ap_store_close(&store);
+    return status == AP_OK ? CLI_DONE : cli_failed(&err);
+}
+
+const cli_command cli_rm = {
+    .name = "rm", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "remove a model",
+    .description = "Removes a name from the store, and the model's bytes when no other name needs them. On a terminal it asks first.",
+    .options = rm_options, .option_count = 1, .run = run_rm,
+};
+
+/* ---- pull ---- */
+
+static int run_pull(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store *store;
+    ap_store_entry entry;
+    char title[] = "packing";
+    static const char *const schemes[] = {"hf:", "oci:", "https:", "http:"};
+    for (size_t i = 0; i < 4; i++)
+        if (strncmp(operands[0], schemes[i], strlen(schemes[i])) == 0)
+            return cli_error(CLI_MISUSE, "'%s': sources that begin with %s are not in this release; give a GGUF file", operands[0], schemes[i]);
+    ap_status status = cli_open_store(&store, &err);
+    if (status == AP_OK)
+        status = ap_store_import(store, operands[0], as_name, cli_progress, title, &entry, &err);
+    if (store)
+        ap_store_close(&store);
+    if (status != AP_OK)
+        return cli_failed(&err);
+    if (as_json)
+        return cli_print_json(entry_json(&entry));
+    (void)printf("%s: %s, %.1f million parameters in %s, %.1f MB; license: %s\n", entry.name,
+                 entry.report.name[0] ? entry.report.name : entry.report.architecture, (double)entry.report.parameter_count / 1e6,
+                 entry.report.quantization, (double)entry.packed_bytes / 1e6,
+                 entry.report.license[0] ? entry.report.license : "not stated");
+    if (entry.report.notes[0])
+        (void)puts(entry.report.notes);
+    return cli_finish_output();
+}
+
+const cli_command cli_pull = {
+    .name = "pull", .operands = "SOURCE", .operands_min = 1, .operands_max = 1, .summary = "take a model into the store",
+    .description = "Checks a GGUF file, packs its weights and keeps the result in the store under a name. The file itself is not needed afterwards.",
+    .options = pull_options, .option_count = 2, .run = run_pull,
+};

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "cli/cli.h"
+
+/* ---- Values ---- */
+
+static int set_number(const cli_option *o, const char *text)
+{
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno || end == text || *end || (double)value < o->low || (double)value > o->high)
+        return cli_error(CLI_MISUSE, "option %s is '%s'; a whole number from %.0f to %.0f is needed", o->name, text, o->low,
+                         o->high);
+    *(int64_t *)o->out = value;
+    return CLI_DONE;
+}
+
+static int set_real(const cli_option *o, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= o->low && value <= o->high))
+        return cli_error(CLI_MISUSE, "option %s is '%s'; a number from %g to %g is needed", o->name, text, o->low, o->high);
+    *(double *)o->out = value;
+    return CLI_DONE;
+}
+
+static int set_size(const cli_option *o, const char *text)
+{
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : *end == 'T' ? 40 : 0;
+    if (shift)
+        end++;
+    if (*end == 'B')
+        end++;
+    if (errno || end == text || *end || value <= 0 || value > (INT64_MAX >> shift))
+        return cli_error(CLI_MISUSE, "option %s is '%s'; a size such as 512M or 4G is needed", o->name, text);
+    *(int64_t *)o->out = value << shift;
+    return CLI_DONE;
+}
+
+static int set_option(const cli_option *o, const char *text)
+{
+    switch (o->kind) {
+    case CLI_FLAG: *(bool *)o->out = true; return CLI_DONE;
+    case CLI_TEXT: *(const char **)o->out = text; return CLI_DONE;
+    case CLI_NUMBER: return set_number(o, text);
+    case CLI_REAL: return set_real(o, text);
+    case CLI_SIZE: return set_size(o, text);
+    case CLI_REFUSED: return cli_error(CLI_MISUSE, "option %s is not in this release", o->name);
+    }
+    return CLI_MISUSE;
+}
+
+ap_status cli_read_ids(const char *text, int32_t **ids, size_t *count, ap_error *err)
+{
+    size_t room = 0;
+    *ids = NULL;
+    *count = 0;
+    for (const char *p = text;;) {
+        p += strspn(p, ", \t\r\n");
+        if (!*p)
+            return AP_OK;
+        char *end;
+        long value = strtol(p, &end, 10);
+        if (end == p || value < 0 || value > INT32_MAX) {
+            ap_free(*ids);
+            *ids = NULL;
+            return ap_fail(err, AP_E_ARG, "'%.20s' is no token id", p);
+        }
+        if (*count == room) {
+            room = room ? 2 * room : 256;
+            int32_t *grown = ap_realloc_array(*ids, room, sizeof *grown);
+            if (!grown) {
+                ap_free(*ids);
+                *ids = NULL;
+                return ap_fail_nomem(err, room * sizeof *grown);
+            }
+            *ids = grown;
+        }
+        (*ids)[(*count)++] = (int32_t)value;
+        p = end;
+    }
+}
+
+ap_status cli_read_kv_type(const char *text, ap_kv_type *out, ap_error *err)
+{
+    *out = strcmp(text, "f32") == 0 ? AP_KV_F32 : AP_KV_F16;
+    if (strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0)
+        return AP_OK;
+    if (strcmp(text, "q8") == 0)
+        return ap_fail(err, AP_E_UNSUPPORTED, "option --kv-type q8 is not in this release; f16 and f32 are");
+    return ap_fail(err, AP_E_ARG, "option --kv-type is '%s'; f16 or f32 is needed", text);
+}
+
+ap_status cli_read_sandbox(const char *text, ap_sandbox_mode *out, ap_error *err)
+{
+    *out = strcmp(text, "reduced") == 0 ? AP_SANDBOX_REDUCED : AP_SANDBOX_FULL;
+    if (strcmp(text, "full") == 0 || strcmp(text, "reduced") == 0)
+        return AP_OK;
+    return ap_fail(err, AP_E_ARG, "option --sandbox is '%s'; full or reduced is needed", text);
+}
+
+/* ---- Words ---- */
+
+static unsigned distance(const char *a, const char *b)
+{
+    unsigned row[64];
+    size_t n = strlen(b);
+    if (n > 62 || strlen(a) > 62)
+        return 63;
+    for (size_t j = 0; j <= n; j++)
+        row[j] = (unsigned)j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        unsigned corner = row[0];
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= n; j++) {
+            unsigned least = corner + (a[i - 1] != b[j - 1]);
+            corner = row[j];
+            least = row[j] + 1 < least ? row[j] + 1 : least;
+            row[j] = row[j - 1] + 1 < least ? row[j - 1] + 1 : least;
+        }
+    }
+    return row[n];
+}
+
+const char *cli_nearest(const char *word, const char *const *names, size_t count)
+{
+    const char *best = NULL;
+    unsigned least = 3; /* further away is another word, not a slip */
+    for (size_t i = 0; i < count; i++)
+        if (distance(word, names[i]) < least) {
+            least = distance(word, names[i]);
+            best = names[i];
+        }
+    return best;
+}
+
+static const cli_option *find_option(const cli_command *c, const char *word, size_t length)
+{
+    for (size_t i = 0; i < c->option_count; i++)
+        if (strlen(c->options[i].name) == length && strncmp(c->options[i].name, word, length) == 0)
+            return &c->options[i];
+    return NULL;
+}
+
+static int unknown_option(const cli_command *c, const char *word)
+{
+    const char *names[64];
+    size_t count = 0;
+    for (; count < c->option_count && count < 63; count++)
+        names[count] = c->options[count].name;
+    names[count++] = "--help";
+    const char *near = cli_nearest(word, names, count);
+    return cli_error(CLI_MISUSE, "%s has no option '%s'%s%s%s", c->name, word, near ? "; did you mean '" : "", near ? near : "",
+                     near ? "'?" : "");
+}
+
+int cli_parse(const cli_command *c, int argc, char **argv, unsigned *count, bool *wants_help)
+{
+    unsigned operands = 0;
+    bool only_operands = false;
+    *wants_help = false;
+    for (int i = 0; i < argc; i++) {
+        char *word = argv[i];
+        if (only_operands || word[0] != '-' || !word[1]) {
+            argv[operands++] = word;
+            continue;
+        }
+        if (strcmp(word, "--") == 0) {
+            only_operands = true;
+            continue;
+        }
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+            *wants_help = true;
+            return CLI_DONE;
+        }
+        const char *equals = word[1] == '-' ? strchr(word, '=') : NULL;
+        const cli_option *o = find_option(c, word, equals ? (size_t)(equals - word) : strlen(word));
+        if (!o)
+            return unknown_option(c, word);
+        const char *value = equals ? equals + 1 : NULL;
+        if (o->value && !value && o->kind != CLI_REFUSED) {
+            if (++i == argc)
+                return cli_error(CLI_MISUSE, "option %s needs a value: %s %s", o->name, o->name, o->value);
+            value = argv[i];
+        } else if (!o->value && value) {
+            return cli_error(CLI_MISUSE, "option %s takes no value", o->name);
+        }
+        int code = set_option(o, value);
+        if (code != CLI_DONE)
+            return code;
+    }
+    if (operands < c->operands_min)
+        return cli_error(CLI_MISUSE, "%s needs %s; 'aperto %s --help' tells more", c->name, c->operands, c->name);
+    if (operands > c->operands_max)
+        return cli_error(CLI_MISUSE, "%s does not expect '%s'; 'aperto %s --help' tells more", c->name, argv[c->operands_max],
+                         c->name);
+    *count = operands;
+    return CLI_DONE;
+}
+
+/* ---- Help ---- */
+
+/* Prints text from `column` on, broken at 100 columns. */
+static void print_wrapped(const char *text, int column)
+{
+    int at = column;
+    while (*text) {
+        size_t word = strcspn(text, " \n");
+        if (at > column && at + (int)word > 100) {
+            (void)printf("\n%*s", column, "");
+            at = column;
+        }
+        (void)printf("%.*s", (int)word, text);
+        at += (int)word;
+        text += word;
+        if (*text == '\n') {
+            (void)printf("\n%*s", column, "");
+            at = column;
+            text++;
+        } else if (*text) {
+            (void)putchar(' ');
+            at++;
+            text++;
+        }
+    }
+    (void)putchar('\n');
+}
+
+void cli_print_help(const cli_command *c)
+{
+    (void)printf("Usage: aperto %s %s%s\n\n", c->name, c->operands, c->option_count ? (c->operands[0] ? " [OPTION…]" : "[OPTION…]") : "");
+    print_wrapped(c->description, 0);
+    if (c->option_count)
+        (void)puts("\nOptions:");
+    for (size_t i = 0; i < c->option_count; i++) {
+        const cli_option *o = &c->options[i];
+        if (o->kind == CLI_REFUSED)
+            continue;
+        char left[40];
+        (void)snprintf(left, sizeof left, "  %s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+        (void)printf("%-22s ", left);
+        print_wrapped(o->help, 23);
+    }
+}
+
+/* Dots and quotes at the start of a line, and backslashes, mean something to troff. */
+static void print_troff(const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '\\')
+            (void)fputs("\\e", stdout);
+        else if (*p == '-')
+            (void)fputs("\\-", stdout);
+        else if ((*p == '.' || *p == '\'') && (p == text || p[-1] == '\n'))
+            (void)printf("\\&%c", *p);
+        else
+            (void)putchar(*p);
+    }
+    (void)putchar('\n');
+}
+
+void cli_print_man(const cli_command *c)
+{
+    (void)printf(".TH APERTO-%s 1 \"\" \"aperto\" \"Aperto manual\"\n.SH NAME\naperto\\-%s \\- ", c->name, c->name);
+    print_troff(c->summary);
+    (void)printf(".SH SYNOPSIS\n.B aperto %s\n", c->name);
+    print_troff(c->operands);
+    (void)printf("[OPTION...]\n.SH DESCRIPTION\n");
+    print_troff(c->description);
+    if (c->option_count)
+        (void)puts(".SH OPTIONS");
+    for (size_t i = 0; i < c->option_count; i++) {
+        const cli_option *o = &c->options[i];
+        if (o->kind == CLI_REFUSED)
+            continue;
+        (void)printf(".TP\n.B \"\\%s%s%s\"\n", o->name, o->value ? " " : "", o->value ? o->value : "");
+        print_troff(o->help);
+    }
+    (void)puts(".SH EXIT STATUS\n0: done, 1: it failed, 2: it was asked wrongly.\n.SH SEE ALSO\n.BR aperto (1)");
+}

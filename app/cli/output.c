@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/cli.h"
+
+bool cli_is_terminal(int fd) { return isatty(fd); }
+
+int cli_error(int code, const char *format, ...)
+{
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    /* Names of files and options come from outside: one line, no control characters. */
+    for (char *p = line; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    bool is_red = isatty(STDERR_FILENO) && !getenv("NO_COLOR");
+    (void)fflush(stdout);
+    (void)fprintf(stderr, "aperto: %serror%s: %s\n", is_red ? "\033[31m" : "", is_red ? "\033[0m" : "", line);
+    return code;
+}
+
+int cli_failed(const ap_error *err)
+{
+    return cli_error(CLI_FAILED, "%s", err->message[0] ? err->message : ap_status_text(err->status));
+}
+
+int cli_finish_output(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return cli_error(CLI_FAILED, "standard output cannot be written: %s", strerror(errno));
+    return CLI_DONE;
+}
+
+int cli_print_json(json_t *value)
+{
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(value);
+    if (!text)
+        return cli_error(CLI_FAILED, "out of memory");
+    (void)puts(text);
+    free(text);
+    return cli_finish_output();
+}
+
+void cli_progress(void *title, uint64_t done, uint64_t total)
+{
+    static uint64_t last_ns;
+    enum { WIDTH = 32 };
+    if (!isatty(STDERR_FILENO) || total == 0)
+        return;
+    uint64_t now = ap_clock_ns();
+    if (done < total && now - last_ns < 100000000u)
+        return;
+    last_ns = now;
+    char bar[WIDTH + 1];
+    int filled = (int)((double)done / (double)total * WIDTH);
+    for (int i = 0; i < WIDTH; i++)
+        bar[i] = i < filled ? '#' : '.';
+    bar[WIDTH] = 0;
+    (void)fprintf(stderr, "\r%s [%s] %3.0f%% of %.1f MB", (const char *)title, bar, 100.0 * (double)done / (double)total,
+                  (double)total / 1e6);
+    if (done >= total)
+        (void)fputs("\r\033[K", stderr);
+    (void)fflush(stderr);
+}
+
+void cli_warn_plain(void)
+{
+    const char *best = ap_isa_available(0);
+    if (best && strcmp(best, "plain") == 0)
+        (void)fputs("This CPU has none of the vector instructions that Aperto knows (AVX2 and later): plain C is used, with the "
+                    "same results, many times slower.\n", stderr);
+}
+
+ap_status cli_open_store(ap_store **store, ap_error *err)
+{
+    char folder[2048];
+    *store = NULL;
+    AP_TRY(ap_store_data_folder(folder, sizeof folder, err));
+    return ap_store_open(store, folder, err);
+}
+
+ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err)
+{
+    ap_store *store;
+    AP_TRY(cli_open_store(&store, err));
+    char title[] = "packing";
+    ap_status status = ap_store_resolve(store, model, cli_progress, title, entry, fd, err);
+    ap_store_close(&store);
+    return status;
+}
+
+ap_status cli_print_result(void *context, const char *bytes, size_t count, ap_error *err)
+{
+    return fwrite(bytes, 1, count, stdout) == count ? AP_OK : ap_fail(err, AP_E_IO, "standard output cannot be written");
+}
+
+ap_status cli_open_vocab(const char *model, int *fd, ap_error *err)
+{
+    size_t length = strlen(model);
+    if (strchr(model, '/') || (length > 5 && strcmp(model + length - 5, ".gguf") == 0))
+        return ap_file_open(model, fd, err);
+    ap_store_entry entry;
+    return cli_open_model(model, &entry, fd, err);
+}
