@@ -1,0 +1,316 @@
+/* Operations on vectors: the order of the law written out once more, float64 with bounds counted
+ * from the operations, rotary positions, and the committed digest.  Each level is asked.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "support.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "kernel/kernel.h"
+
+enum { LONGEST = 1600 };
+static const double unit = 0x1p-24; /* of one rounding, relative */
+
+/* The next level of this CPU, from *isa on; false when there is none. */
+static bool next_level(unsigned *isa, ap_kernels *kernels)
+{
+    ap_error err;
+    while (*isa < AP_ISA_COUNT)
+        if (ap_kernels_get((ap_isa)(*isa)++, kernels, &err) == AP_OK)
+            return true;
+    return false;
+}
+
+#define EACH_LEVEL(kernels)   \
+    ap_kernels kernels;       \
+    unsigned next_isa_ = 0;   \
+    while (next_level(&next_isa_, &kernels))
+
+static void fill(float *x, uint32_t n, float size, uint64_t seed)
+{
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = ap_test_uniform(&seed) * size;
+}
+
+static uint32_t next_length(uint32_t n) { return n < 70 ? n + 1 : n == 70 ? 576 : n == 576 ? LONGEST : UINT32_MAX; }
+
+/* Number i mod 16, ascending; then 8 apart, 4, 2, 1. */
+static float sum_by_the_law(const float *x, uint32_t n, bool squares)
+{
+    float part[16] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        part[i % 16] = squares ? fmaf(x[i], x[i], part[i % 16]) : part[i % 16] + x[i];
+    for (int step = 8; step; step /= 2)
+        for (int i = 0; i < step; i++)
+            part[i] = part[i] + part[i + step];
+    return part[0];
+}
+
+static void norms_follow_the_order_of_the_law(void **state)
+{
+    static float x[LONGEST], w[LONGEST], want[LONGEST], got[LONGEST];
+    EACH_LEVEL(kernels)
+        for (uint32_t n = 1; n <= LONGEST; n = next_length(n)) {
+            fill(x, n, 3, n);
+            fill(w, n, 2, n + 1);
+            float r = 1.0f / sqrtf(sum_by_the_law(x, n, true) / (float)n + 1e-5f);
+            for (uint32_t i = 0; i < n; i++)
+                want[i] = x[i] * r * w[i];
+            kernels.vec.rms_norm(got, x, w, n, 1e-5f);
+            assert_memory_equal(got, want, n * sizeof *got);
+        }
+}
+
+static void norms_are_as_exact_as_their_operations_allow(void **state)
+{
+    static float x[LONGEST], w[LONGEST], got[LONGEST];
+    EACH_LEVEL(kernels)
+        for (uint32_t n = 1; n <= LONGEST; n = next_length(n)) {
+            fill(x, n, n % 3 ? 1 : 1e4f, n + 2);
+            fill(w, n, 2, n + 3);
+            double sum = 0;
+            for (uint32_t i = 0; i < n; i++)
+                sum += (double)x[i] * (double)x[i];
+            double r = 1 / sqrt(sum / n + (double)1e-6f);
+            kernels.vec.rms_norm(got, x, w, n, 1e-6f);
+            /* The sum: its lane's n / 16 steps and four joints; mean and epsilon one each; the root halves what
+             * came before; root, quotient and two products one each. */
+            double bound = ((n / 16 + 1 + 4 + 2) / 2.0 + 4) * unit;
+            for (uint32_t i = 0; i < n; i++) {
+                double exact = (double)x[i] * r * (double)w[i];
+                assert_true(fabs((double)got[i] - exact) <= bound * fabs(exact));
+            }
+        }
+}
+
+static void gated_activations_are_as_exact_as_their_operations_allow(void **state)
+{
+    static float gate[LONGEST], up[LONGEST], got[LONGEST];
+    EACH_LEVEL(kernels)
+        for (uint32_t n = 1; n <= LONGEST; n = next_length(n)) {
+            fill(gate, n, n % 2 ? 4 : 80, n);
+            fill(up, n, 2, n + 1);
+            kernels.vec.silu_mul(got, gate, up, n);
+            for (uint32_t i = 0; i < n; i++) {
+                double g = (double)gate[i], exact = g / (1 + exp(-g)) * (double)up[i];
+                /* exp two, sum, quotient and product one each. */
+                assert_true(fabs((double)got[i] - exact) <= 5 * unit * fabs(exact) + 0x1p-126);
+            }
+        }
+}
+
+static void gates_far_out_are_shut_or_open(void **state)
+{
+    EACH_LEVEL(kernels)
+    {
+        float gate[5] = {-1000, -90, 0, 90, 1000}, up[5] = {3, 3, 3, 3, 3}, got[5];
+        kernels.vec.silu_mul(got, gate, up, 5);
+        assert_true(got[0] == 0 && got[1] == 0 && got[2] == 0 && got[3] == 270 && got[4] == 3000);
+    }
+}
+
+static void exponential_sums_follow_the_order_of_the_law(void **state)
+{
+    static float x[LONGEST], want[LONGEST], got[LONGEST];
+    EACH_LEVEL(kernels)
+        for (uint32_t n = 1; n <= LONGEST; n = next_length(n)) {
+            fill(x, n, 12, n);
+            float largest = x[0];
+            for (uint32_t i = 1; i < n; i++)
+                largest = x[i] > largest ? x[i] : largest;
+            assert_true(kernels.vec.largest(x, n) == largest);
+            double exact = 0;
+            for (uint32_t i = 0; i < n; i++) {
+                want[i] = ap_expf(x[i] - largest);
+                exact += exp((double)x[i] - (double)largest);
+            }
+            float sum = kernels.vec.exp_sum(got, x, n, largest), want_sum = sum_by_the_law(want, n, false);
+            assert_memory_equal(got, want, n * sizeof *got);
+            assert_memory_equal(&sum, &want_sum, sizeof sum);
+            /* exp two, the difference in its exponent up to 24, the sum its steps. */
+            assert_true(fabs((double)sum - exact) <= (2 + 24 + n / 16 + 1 + 4) * unit * exact);
+        }
+}
+
+static void nothing_added_up_is_zero(void **state)
+{
+    EACH_LEVEL(kernels)
+    {
+        float none = 1;
+        assert_true(kernels.vec.exp_sum(&none, &none, 0, 0) == 0);
+        assert_true(kernels.vec.largest(&none, 0) == -INFINITY);
+        kernels.vec.add(&none, &none, 0);
+        kernels.vec.silu_mul(&none, &none, &none, 0);
+        assert_true(none == 1);
+    }
+}
+
+static void all_but_one_ruled_out_is_certainty(void **state)
+{
+    float x[37], e[37];
+    EACH_LEVEL(kernels)
+        for (uint32_t left = 0; left < 37; left++) {
+            for (uint32_t i = 0; i < 37; i++)
+                x[i] = i == left ? -5.0f : -INFINITY;
+            float largest = kernels.vec.largest(x, 37), sum = kernels.vec.exp_sum(e, x, 37, largest);
+            assert_true(largest == -5 && sum == 1 && e[left] == 1);
+        }
+}
+
+static void a_nan_is_never_lost(void **state)
+{
+    float x[37], y[37], w[37], out[37];
+    EACH_LEVEL(kernels)
+        for (uint32_t bad = 0; bad < 37; bad++) {
+            fill(x, 37, 1, bad);
+            fill(w, 37, 1, 9);
+            x[bad] = NAN;
+            kernels.vec.rms_norm(out, x, w, 37, 1e-5f);
+            for (uint32_t i = 0; i < 37; i++)
+                assert_true(isnan(out[i]));
+            kernels.vec.silu_mul(out, x, w, 37);
+            for (uint32_t i = 0; i < 37; i++)
+                assert_true(isnan(out[i]) == (i == bad));
+            memcpy(y, w, sizeof y);
+            kernels.vec.add(y, x, 37);
+            for (uint32_t i = 0; i < 37; i++)
+                assert_true(isnan(y[i]) == (i == bad));
+            assert_true(isnan(kernels.vec.exp_sum(out, x, 37, 1)));
+        }
+}
+
+/* ---- Rotary positions ---- */
+
+static void rotary_frequencies_are_powers_of_the_base(void **state)
+{
+    float frequencies[64], divisors[64];
+    for (uint32_t j = 0; j < 64; j++)
+        divisors[j] = 1 + (float)j;
+    for (uint32_t width = 2; width <= 128; width += 2) {
+        ap_rope_frequencies(frequencies, width, 500000, 4, divisors);
+        for (uint32_t j = 0; j < width / 2; j++) {
+            /* The exponent is a rounded float: ln(500000) = 13.2 of its errors, at most 1 in size; then
+             * three roundings. */
+            double exact = pow(500000, -2.0 * j / width) / 4 / (1 + j);
+            assert_true(fabs((double)frequencies[j] - exact) <= (13.2 + 3) * unit * exact);
+        }
+        ap_rope_frequencies(frequencies, width, 500000, 1, NULL);
+        assert_true(frequencies[0] == 1);
+    }
+}
+
+static void rotary_rows_are_cosines_and_sines_of_the_float_angle(void **state)
+{
+    float frequencies[32], row[64];
+    ap_rope_frequencies(frequencies, 64, 100000, 1, NULL);
+    for (uint32_t position = 0; position < 1u << 20; position += 12345) {
+        ap_rope_row(row, frequencies, 64, position);
+        for (uint32_t j = 0; j < 32; j++) {
+            double angle = (double)((float)position * frequencies[j]);
+            assert_true(fabs((double)row[j] - cos(angle)) <= 1.001 * unit);
+            assert_true(fabs((double)row[32 + j] - sin(angle)) <= 1.001 * unit);
+        }
+    }
+}
+
+static void rotary_pairs_are_turned_and_the_rest_stays(void **state)
+{
+    enum { WIDTH = 24, ALL = 40 };
+    float frequencies[WIDTH / 2], row[WIDTH], x[ALL], y[ALL];
+    ap_rope_frequencies(frequencies, WIDTH, 10000, 1, NULL);
+    ap_rope_row(row, frequencies, WIDTH, 77);
+    for (int halves = 0; halves <= 1; halves++) {
+        fill(x, ALL, 1, 5);
+        memcpy(y, x, sizeof y);
+        ap_rope_apply(y, row, WIDTH, halves);
+        for (uint32_t j = 0; j < WIDTH / 2; j++) {
+            uint32_t first = halves ? j : 2 * j, second = halves ? j + WIDTH / 2 : 2 * j + 1;
+            double c = (double)row[j], s = (double)row[WIDTH / 2 + j], a = (double)x[first], b = (double)x[second];
+            /* A product and an fma, of numbers below one. */
+            assert_true(fabs((double)y[first] - (a * c - b * s)) <= 3 * unit);
+            assert_true(fabs((double)y[second] - (b * c + a * s)) <= 3 * unit);
+        }
+        assert_memory_equal(y + WIDTH, x + WIDTH, (ALL - WIDTH) * sizeof *x);
+        memcpy(y, x, sizeof y);
+        ap_rope_row(row, frequencies, WIDTH, 0);
+        ap_rope_apply(y, row, WIDTH, halves);
+        assert_memory_equal(y, x, sizeof y);
+        ap_rope_row(row, frequencies, WIDTH, 77);
+    }
+}
+
+/* The converter's order of rows makes half-split pairs interleaved: both must turn alike. */
+static void the_two_pairings_differ_in_order_only(void **state)
+{
+    enum { WIDTH = 32 };
+    float frequencies[WIDTH / 2], row[WIDTH], halves[WIDTH], neighbours[WIDTH];
+    ap_rope_frequencies(frequencies, WIDTH, 10000, 1, NULL);
+    ap_rope_row(row, frequencies, WIDTH, 4001);
+    fill(halves, WIDTH, 1, 6);
+    for (uint32_t j = 0; j < WIDTH / 2; j++) {
+        neighbours[2 * j] = halves[j];
+        neighbours[2 * j + 1] = halves[j + WIDTH / 2];
+    }
+    ap_rope_apply(halves, row, WIDTH, true);
+    ap_rope_apply(neighbours, row, WIDTH, false);
+    for (uint32_t j = 0; j < WIDTH / 2; j++) {
+        assert_memory_equal(&neighbours[2 * j], &halves[j], sizeof(float));
+        assert_memory_equal(&neighbours[2 * j + 1], &halves[j + WIDTH / 2], sizeof(float));
+    }
+}
+
+static void bits_are_the_committed_ones(void **state)
+{
+    static float x[LONGEST], y[LONGEST], out[LONGEST];
+    EACH_LEVEL(kernels)
+    {
+        char got[AP_HASH_HEX];
+        ap_hash hash;
+        ap_hash_begin(&hash, AP_HASH_BLAKE2B);
+        for (uint32_t n = 1; n <= LONGEST; n = next_length(n)) {
+            fill(x, n, 9, n);
+            fill(y, n, 9, n + 7);
+            kernels.vec.rms_norm(out, x, y, n, 1e-5f);
+            ap_hash_add(&hash, out, n * sizeof *out);
+            kernels.vec.silu_mul(out, x, y, n);
+            kernels.vec.add(out, y, n);
+            ap_hash_add(&hash, out, n * sizeof *out);
+            float sum = kernels.vec.exp_sum(out, x, n, kernels.vec.largest(x, n));
+            ap_hash_add(&hash, out, n * sizeof *out);
+            ap_hash_add(&hash, &sum, sizeof sum);
+        }
+        float frequencies[64], row[128];
+        ap_rope_frequencies(frequencies, 128, 500000, 1, NULL);
+        for (uint32_t position = 1; position < 200000; position = position * 3 + 1) {
+            ap_rope_row(row, frequencies, 128, position);
+            ap_hash_add(&hash, row, sizeof row);
+            ap_rope_apply(x, row, 128, position % 2);
+        }
+        ap_hash_add(&hash, x, 128 * sizeof *x);
+        ap_hash_end(&hash, got);
+        assert_string_equal(got, "da019d0436f5770b7e979da8379c0e036f75059a8b3f34610f088efe788584da");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(norms_follow_the_order_of_the_law),
+        cmocka_unit_test(norms_are_as_exact_as_their_operations_allow),
+        cmocka_unit_test(gated_activations_are_as_exact_as_their_operations_allow),
+        cmocka_unit_test(gates_far_out_are_shut_or_open),
+        cmocka_unit_test(exponential_sums_follow_the_order_of_the_law),
+        cmocka_unit_test(nothing_added_up_is_zero),
+        cmocka_unit_test(all_but_one_ruled_out_is_certainty),
+        cmocka_unit_test(a_nan_is_never_lost),
+        cmocka_unit_test(rotary_frequencies_are_powers_of_the_base),
+        cmocka_unit_test(rotary_rows_are_cosines_and_sines_of_the_float_angle),
+        cmocka_unit_test(rotary_pairs_are_turned_and_the_rest_stays),
+        cmocka_unit_test(the_two_pairings_differ_in_order_only),
+        cmocka_unit_test(bits_are_the_committed_ones),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
