@@ -155,7 +155,6 @@ typedef struct ap_jrun {
     unsigned depth, nest;
     uint32_t line; /* of what runs now */
     int64_t now;
-    bool raised; /* raise_exception was called */
 } ap_jrun;
 
 /* ---- programs -------------------------------------------------------------- */

@@ -624,7 +624,8 @@ static ap_status fn_raise(ap_jrun *run, const ap_jargs *args, ap_jval *out)
     AP_TRY(ap_jbind(run, "raise_exception", args, "message", 1, &message, 1));
     AP_TRY(ap_jto_str(run, message, &message));
     ap_str text = ap_jbytes(message);
-    run->raised = true;
+    if (text.len == 0)
+        text = AP_STR("the chat template refused without a reason");
     return run->failed = ap_fail(run->err, AP_E_TEMPLATE, "%.*s", text.len > 400 ? 400 : (int)text.len, text.ptr);
 }
 

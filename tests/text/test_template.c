@@ -61,6 +61,7 @@ static void chatml_and_llama3_render_a_chat(void **state)
 static void raise_exception_gives_its_own_text(void **state)
 {
     refuse("{{ raise_exception('roles must ' ~ 'alternate') }}", CHAT, false, AP_E_TEMPLATE, "roles must alternate");
+    refuse("{{ raise_exception('') }}", CHAT, false, AP_E_TEMPLATE, "without a reason");
 }
 
 static void errors_name_their_line(void **state)
