@@ -205,6 +205,26 @@ static void step(void *self)
         ap_supervisor_step(w->units[i].supervisor, now_ms(), on_event, &w->units[i]);
 }
 
+ap_status ap_workers_wait_ready(ap_workers *w, int stop_fd, ap_error *err)
+{
+    for (;;) {
+        struct pollfd fds[1 + AP_SERVE_MODELS_MAX] = {{stop_fd, POLLIN, 0}};
+        int timeout_ms = -1;
+        size_t ready = 0;
+        step(w);
+        for (size_t i = 0; i < w->count; i++) {
+            AP_TRY(ap_supervisor_last_failure(w->units[i].supervisor, err));
+            ready += ap_supervisor_worker(w->units[i].supervisor) != NULL;
+        }
+        if (ready == w->count)
+            return AP_OK;
+        size_t count = 1 + poll_fds(w, fds + 1, AP_SERVE_MODELS_MAX, &timeout_ms);
+        (void)poll(fds, count, timeout_ms);
+        if (fds[0].revents & POLLIN)
+            return ap_fail(err, AP_E_CANCELLED, "stopped before the models were ready");
+    }
+}
+
 ap_backend ap_workers_backend(ap_workers *workers)
 {
     static const ap_backend_ops ops = {submit, cancel, describe, poll_fds, step};

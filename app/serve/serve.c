@@ -128,7 +128,11 @@ ap_status ap_serve_run(const ap_serve_options *options, ap_error *err)
     if (status == AP_OK)
         status = ap_workers_create(&workers, options, err);
     if (status == AP_OK)
+        status = ap_workers_wait_ready(workers, stop_fd, err);
+    if (status == AP_OK)
         status = ap_serve_loop(options, ap_workers_backend(workers), stop_fd, err);
+    if (status == AP_E_CANCELLED)
+        status = AP_OK; /* asked for by signal */
     ap_workers_destroy(&workers, WORKER_GRACE_MS);
     if (stop_fd >= 0)
         (void)close(stop_fd);

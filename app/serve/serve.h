@@ -62,7 +62,7 @@ ap_serve_options ap_serve_options_default(void);
 /* Serves until told to stop.  The first SIGTERM or SIGINT: no new requests, those at
  * work finish (at most drain_s), then it returns AP_OK; the second: it
  * returns at once.  AP_E_ARG for options, AP_E_IO when the address cannot be had
- * (the message names it), or why a first worker could not be started. */
+ * (the message names it), or why a model could not be loaded: nothing is served before all models are ready. */
 ap_status ap_serve_run(const ap_serve_options *options, ap_error *err);
 
 /* The same over any backend and without signals: each time stop_fd can be read

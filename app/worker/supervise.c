@@ -169,6 +169,13 @@ short ap_supervisor_poll_events(const ap_supervisor *s)
 ap_supervisor_state ap_supervisor_state_of(const ap_supervisor *s) { return s->watch.state; }
 uint64_t ap_supervisor_restarts(const ap_supervisor *s) { return s->watch.starts ? s->watch.starts - 1 : 0; }
 
+ap_status ap_supervisor_last_failure(const ap_supervisor *s, ap_error *err)
+{
+    if (s->last.message[0] && err)
+        *err = s->last;
+    return s->last.message[0] ? s->last.status : AP_OK;
+}
+
 void ap_supervisor_describe(const ap_supervisor *s, uint64_t now_ms, char *text, size_t bytes)
 {
     const char *before = s->last.message[0] ? "; before that: " : "";

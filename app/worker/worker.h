@@ -217,6 +217,8 @@ ap_supervisor_state ap_supervisor_state_of(const ap_supervisor *supervisor);
 /* For /readyz: "ready", "starting", "restarts in 4 s: it died by signal 9 (Killed)". */
 void ap_supervisor_describe(const ap_supervisor *supervisor, uint64_t now_ms, char *text, size_t bytes);
 uint64_t ap_supervisor_restarts(const ap_supervisor *supervisor);
+/* Why the last worker that ended did so; AP_OK if none has. */
+ap_status ap_supervisor_last_failure(const ap_supervisor *supervisor, ap_error *err);
 void ap_supervisor_destroy(ap_supervisor **supervisor, unsigned grace_ms);
 
 #endif

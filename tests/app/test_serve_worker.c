@@ -33,6 +33,7 @@ static int start(void **state)
     options.models = &model;
     options.model_count = 1;
     assert_ok(ap_workers_create(&workers, &options, err));
+    assert_ok(ap_workers_wait_ready(workers, -1, err));
     server = fake_start_over(&options, ap_workers_backend(workers));
     return 0;
 }
@@ -92,7 +93,7 @@ static pid_t worker_pid(void)
 static void the_model_becomes_ready_and_says_what_is_in_force(void **state)
 {
     response r;
-    assert_true(wait_ready("\"sandbox\":\"full\"", 20000));
+    assert_true(wait_ready("\"sandbox\":\"full", 20000));
     assert_int_equal(ask("/readyz", NULL, &r), 200);
     assert_true(body_contains(&r, "\"isa\":\""));
     assert_true(body_contains(&r, "\"context_tokens\":4096"));
@@ -224,6 +225,43 @@ static void many_clients_are_all_answered(void **state)
     assert_int_equal(atomic_load(&c.answered), 6 * CLIENTS);
 }
 
+static void a_model_that_cannot_be_loaded_is_told_at_the_start(void **state)
+{
+    ap_serve_options o = options;
+    ap_workers *failing;
+    ap_error error = {0};
+    o.isa = "abacus";
+    assert_ok(ap_workers_create(&failing, &o, err));
+    assert_int_not_equal(ap_workers_wait_ready(failing, -1, &error), AP_OK);
+    assert_non_null(strstr(error.message, "abacus"));
+    ap_workers_destroy(&failing, 0);
+    o.isa = NULL;
+    o.port = fake_port(server); /* all is well but the port */
+    assert_int_equal(ap_serve_run(&o, &error), AP_E_IO);
+    assert_non_null(strstr(error.message, "port"));
+}
+
+static void a_file_that_is_no_model_is_told_at_the_start(void **state)
+{
+    ap_served_model bad = model;
+    ap_serve_options o = options;
+    ap_workers *failing = NULL;
+    ap_error error = {0};
+    char path[] = "/tmp/aperto-serve-XXXXXX";
+    int fd = mkostemp(path, O_CLOEXEC);
+    assert_int_equal(write(fd, "GGUF", 4), 4);
+    (void)close(fd);
+    bad.packed_fd = open(path, O_RDONLY | O_CLOEXEC);
+    o.models = &bad;
+    ap_status status = ap_workers_create(&failing, &o, &error);
+    if (status == AP_OK)
+        status = ap_workers_wait_ready(failing, -1, &error);
+    assert_true(status != AP_OK && error.message[0]);
+    ap_workers_destroy(&failing, 0);
+    (void)close(bad.packed_fd);
+    (void)unlink(path);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
@@ -233,6 +271,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_seed_is_one_answer_alone_and_in_company),
         cmocka_unit_test(a_prompt_that_does_not_fit_gets_both_counts),
         cmocka_unit_test(what_only_the_model_can_know_is_refused_by_it),
+        cmocka_unit_test(a_model_that_cannot_be_loaded_is_told_at_the_start),
+        cmocka_unit_test(a_file_that_is_no_model_is_told_at_the_start),
         cmocka_unit_test(many_clients_are_all_answered),
         cmocka_unit_test(a_killed_worker_fails_its_requests_and_is_replaced),
     };
