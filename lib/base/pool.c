@@ -14,17 +14,25 @@
  * one forward pass is shorter, a futex wake takes longer. */
 enum { SPIN_TURNS = 4000 };
 
+/* A ticket is the number of the run in the high half and the next piece not yet taken in
+ * the low half.  A helper that comes late, because its CPU was busy with another
+ * program, finds another run or no piece left and does nothing; the caller waits only for
+ * pieces that were taken, never for helpers that did not come. */
+enum { CLOSED = 0xffffffff };
+
 struct ap_pool {
     unsigned threads;
     unsigned started;
     pthread_t *handles;
+    /* The job: written while the ticket is closed, read by who has taken a piece. */
     ap_pool_fn *fn;
     void *context;
     size_t count, grain;
-    _Alignas(64) atomic_uint round;    /* changes when a run begins: helpers wait for that */
-    _Alignas(64) atomic_size_t next;   /* first piece not yet taken */
-    _Alignas(64) atomic_uint busy;     /* helpers not yet through with this run */
-    _Alignas(64) atomic_uint sleepers; /* helpers inside the futex */
+    atomic_uint pieces;
+    _Alignas(64) atomic_uint round;         /* the number of the run; what helpers wait for */
+    _Alignas(64) atomic_uint_fast64_t ticket;
+    _Alignas(64) atomic_uint done;          /* pieces of this run that are finished */
+    _Alignas(64) atomic_uint sleepers;      /* helpers inside the futex */
     atomic_bool stopping;
 };
 
@@ -42,14 +50,21 @@ static void cpu_relax(void)
 #endif
 }
 
-static void work(ap_pool *pool, unsigned thread)
+/* Takes pieces of run `round` until there are none. */
+static void work(ap_pool *pool, unsigned round, unsigned thread)
 {
+    uint_fast64_t ticket = atomic_load(&pool->ticket);
     for (;;) {
-        size_t begin = atomic_fetch_add_explicit(&pool->next, pool->grain, memory_order_relaxed);
-        if (begin >= pool->count)
+        unsigned piece = (unsigned)(ticket & CLOSED);
+        if ((unsigned)(ticket >> 32) != round || piece >= atomic_load_explicit(&pool->pieces, memory_order_relaxed))
             return;
+        if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket + 1))
+            continue;
+        size_t begin = piece * pool->grain;
         size_t end = pool->count - begin > pool->grain ? begin + pool->grain : pool->count;
         pool->fn(pool->context, begin, end, thread);
+        atomic_fetch_add_explicit(&pool->done, 1, memory_order_release);
+        ticket = atomic_load(&pool->ticket);
     }
 }
 
@@ -77,14 +92,13 @@ static void *helper_main(void *argument)
         seen = atomic_load_explicit(&pool->round, memory_order_acquire);
         if (atomic_load(&pool->stopping))
             return NULL;
-        work(pool, start.thread);
-        atomic_fetch_sub_explicit(&pool->busy, 1, memory_order_release);
+        work(pool, seen, start.thread);
     }
 }
 
-static void begin_round(ap_pool *pool)
+static void wake_helpers(ap_pool *pool, unsigned round)
 {
-    atomic_fetch_add(&pool->round, 1);
+    atomic_store(&pool->round, round);
     if (atomic_load(&pool->sleepers))
         syscall(SYS_futex, &pool->round, FUTEX_WAKE_PRIVATE, 1 << 30, NULL, NULL, 0);
 }
@@ -138,7 +152,7 @@ void ap_pool_destroy(ap_pool **pool_pointer)
     if (!pool)
         return;
     atomic_store(&pool->stopping, true);
-    begin_round(pool);
+    wake_helpers(pool, atomic_load(&pool->round) + 1);
     for (unsigned i = 0; i < pool->started; i++)
         pthread_join(pool->handles[i], NULL);
     ap_free(pool->handles);
@@ -155,16 +169,24 @@ void ap_pool_run(ap_pool *pool, size_t count, size_t grain, ap_pool_fn *fn, void
         fn(context, 0, count, 0);
         return;
     }
+    size_t pieces = count / grain + (count % grain != 0);
+    if (pieces >= CLOSED) { /* far beyond any use: fewer, larger pieces */
+        grain = count / 65536 + 1;
+        pieces = count / grain + (count % grain != 0);
+    }
+    unsigned round = atomic_load_explicit(&pool->round, memory_order_relaxed) + 1;
+    atomic_store(&pool->ticket, (uint_fast64_t)round << 32 | CLOSED);
     pool->fn = fn;
     pool->context = context;
     pool->count = count;
     pool->grain = grain;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->busy, pool->started, memory_order_relaxed);
-    begin_round(pool);
-    work(pool, 0);
-    for (int turns = 0; atomic_load_explicit(&pool->busy, memory_order_acquire) != 0;) {
-        /* A helper that lost its CPU to another program is given ours. */
+    atomic_store_explicit(&pool->pieces, (unsigned)pieces, memory_order_relaxed);
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    atomic_store(&pool->ticket, (uint_fast64_t)round << 32);
+    wake_helpers(pool, round);
+    work(pool, round, 0);
+    for (int turns = 0; atomic_load_explicit(&pool->done, memory_order_acquire) != pieces;) {
+        /* A helper that lost its CPU in the middle of a piece is given ours. */
         if (++turns > SPIN_TURNS)
             sched_yield();
         else

@@ -1,0 +1,507 @@
+/* The reader against hostile files: nothing crashes, every refusal is one line, memory and
+ * time stay small.  The files come from the tests' own writer (tiny_model.h), from byte-level changes to it, and
+ * from a corpus of files that once broke other readers.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "format/format.h"
+#include "support.h"
+#include "tiny_model.h"
+
+/* Opens a copy of exactly this length (so that a sanitizer sees a byte too far) and walks all it has. */
+static ap_status open_bytes(const void *bytes, size_t length, ap_error *err)
+{
+    unsigned char *copy = malloc(length ? length : 1);
+    assert_non_null(copy);
+    if (length)
+        memcpy(copy, bytes, length);
+    ap_gguf *g = NULL;
+    err->message[0] = 0;
+    ap_status status = ap_gguf_open(&g, copy, length, err);
+    if (status == AP_OK) {
+        assert_non_null(g);
+        ap_arena arena = {.limit_bytes = 64u << 20};
+        for (uint32_t i = 0; i < ap_gguf_key_count(g); i++) {
+            const ap_gguf_key *key = ap_gguf_key_at(g, i);
+            assert_ptr_equal(ap_gguf_find(g, key->name), key);
+            assert_true(key->bytes >= copy && key->bytes + key->byte_count <= copy + length);
+            char name[128];
+            const ap_str *strings;
+            uint64_t count;
+            if (key->name.len >= sizeof name || key->kind != AP_GGUF_ARRAY || key->item_kind != AP_GGUF_STRING)
+                continue;
+            memcpy(name, key->name.ptr, key->name.len);
+            name[key->name.len] = 0;
+            if (ap_gguf_get_strs(g, name, &arena, &strings, &count, NULL) == AP_OK)
+                for (uint64_t s = 0; s < count; s++)
+                    assert_true(strings[s].ptr >= (char *)copy && strings[s].ptr + strings[s].len <= (char *)copy + length);
+        }
+        for (uint32_t i = 0; i < ap_gguf_tensor_count(g); i++) {
+            const ap_gguf_tensor *t = ap_gguf_tensor_at(g, i);
+            assert_true(t->offset <= length && t->bytes <= length - t->offset);
+            assert_ptr_equal(ap_gguf_find_tensor(g, t->name), t);
+        }
+        ap_arena_deinit(&arena);
+    } else {
+        assert_null(g);
+        assert_true(err->message[0] != 0);
+        assert_null(strchr(err->message, '\n'));
+    }
+    ap_gguf_close(&g);
+    free(copy);
+    return status;
+}
+
+/* The smallest useful file: metadata of a tiny model, its tensors cut down. */
+static ap_buf small_file(void)
+{
+    ap_buf out = {0};
+    ap_tiny_model tiny = {.seed = 1, .type = 2, .layers = 1, .width = 32, .heads = 2, .kv_heads = 1, .ffn = 32};
+    ap_tiny_model_write(&tiny, &out);
+    return out;
+}
+
+static size_t header_bytes(const ap_buf *file)
+{
+    ap_gguf *g;
+    assert_ok(ap_gguf_open(&g, (unsigned char *)file->ptr, file->len, err));
+    size_t end = (size_t)ap_gguf_tensor_at(g, 0)->offset;
+    ap_gguf_close(&g);
+    return end;
+}
+
+static void gguf_reads_what_another_writer_wrote(void **state)
+{
+    ap_buf file = small_file();
+    ap_gguf *g;
+    assert_ok(ap_gguf_open(&g, (unsigned char *)file.ptr, file.len, err));
+    uint32_t width;
+    ap_str text;
+    float epsilon;
+    assert_ok(ap_gguf_get_u32(g, "llama.embedding_length", &width, err));
+    assert_int_equal(width, 32);
+    assert_ok(ap_gguf_get_str(g, "general.name", &text, err));
+    assert_true(ap_str_is(text, "tiny"));
+    assert_ok(ap_gguf_get_f32(g, "llama.attention.layer_norm_rms_epsilon", &epsilon, err));
+    assert_true(epsilon == 1e-5f);
+    const ap_gguf_tensor *t = ap_gguf_find_tensor(g, AP_STR("token_embd.weight"));
+    assert_non_null(t);
+    assert_int_equal(t->dims[0], 32);
+    assert_int_equal(t->dims[1], AP_TINY_VOCAB);
+    assert_int_equal(t->bytes, AP_TINY_VOCAB * 18);
+    ap_error refusal = {0};
+    bool flag;
+    assert_int_equal(ap_gguf_get_bool(g, "general.name", &flag, &refusal), AP_E_FORMAT);
+    assert_non_null(strstr(refusal.message, "general.name"));
+    assert_int_equal(ap_gguf_get_u32(g, "nothing.here", &width, &refusal), AP_E_NOTFOUND);
+    ap_gguf_close(&g);
+    ap_buf_deinit(&file);
+}
+
+static void gguf_refuses_every_truncation(void **state)
+{
+    ap_buf file = small_file();
+    size_t header = header_bytes(&file);
+    ap_error err = {0};
+    /* Every byte of the header, then every 997th of the data; the last tensor's padding may be missing. */
+    for (size_t n = 0; n + 32 < file.len; n += n < header ? 1 : 997)
+        assert_int_not_equal(open_bytes(file.ptr, n, &err), AP_OK);
+    ap_buf_deinit(&file);
+}
+
+static void gguf_survives_every_flipped_bit_of_the_header(void **state)
+{
+    ap_buf file = small_file();
+    size_t header = header_bytes(&file);
+    ap_error err = {0};
+    unsigned refused = 0;
+    for (size_t bit = 0; bit < header * 8; bit++) {
+        file.ptr[bit / 8] ^= (char)(1 << bit % 8);
+        refused += open_bytes(file.ptr, file.len, &err) != AP_OK;
+        file.ptr[bit / 8] ^= (char)(1 << bit % 8);
+    }
+    assert_true(refused > header); /* most of the bits that count, counted against */
+    ap_buf_deinit(&file);
+}
+
+static const uint64_t absurd[] = {1ull << 31, 1ull << 32, 1ull << 61, (1ull << 61) + 1, 1ull << 63, UINT64_MAX, UINT64_MAX - 3};
+
+static void gguf_refuses_absurd_counts_without_memory(void **state)
+{
+    ap_buf file = small_file();
+    ap_error err = {0};
+    static const size_t fields[] = {8, 16}; /* tensor count, key count */
+    for (size_t f = 0; f < 2; f++)
+        for (size_t i = 0; i < sizeof absurd / sizeof absurd[0]; i++) {
+            uint64_t old;
+            memcpy(&old, file.ptr + fields[f], 8);
+            memcpy(file.ptr + fields[f], &absurd[i], 8);
+            ap_alloc_fail_at(100, true); /* so many allocations would be a table */
+            assert_int_equal(open_bytes(file.ptr, file.len, &err), AP_E_LIMIT);
+            assert_true(ap_alloc_count() < 4);
+            ap_alloc_fail_at(0, false);
+            assert_non_null(strstr(err.message, "count at offset"));
+            memcpy(file.ptr + fields[f], &old, 8);
+        }
+    ap_buf_deinit(&file);
+}
+
+/* Every aligned or unaligned place of the header takes every absurd number once: lengths, counts, dimensions, offsets. */
+static void gguf_survives_absurd_numbers_anywhere(void **state)
+{
+    ap_buf file = small_file();
+    size_t header = header_bytes(&file);
+    ap_error err = {0};
+    uint64_t start = ap_clock_ns();
+    for (size_t at = 4; at + 8 <= header; at++)
+        for (size_t i = 0; i <= sizeof absurd / sizeof absurd[0]; i++) {
+            uint64_t old, value = i < sizeof absurd / sizeof absurd[0] ? absurd[i] : file.len - at - 8 + 1; /* one too long */
+            memcpy(&old, file.ptr + at, 8);
+            memcpy(file.ptr + at, &value, 8);
+            (void)open_bytes(file.ptr, file.len, &err);
+            memcpy(file.ptr + at, &old, 8);
+        }
+    assert_true(ap_clock_ns() - start < 300ull * 1000000000u);
+    ap_buf_deinit(&file);
+}
+
+/* ---- Hand-made files ---- */
+
+typedef struct hand {
+    ap_buf b;
+} hand;
+static void put(hand *h, const void *bytes, size_t n) { assert_int_equal(ap_buf_add(&h->b, bytes, n, NULL), AP_OK); }
+static void u32(hand *h, uint32_t v) { put(h, &v, 4); }
+static void u64(hand *h, uint64_t v) { put(h, &v, 8); }
+static void str(hand *h, const char *text)
+{
+    u64(h, strlen(text));
+    put(h, text, strlen(text));
+}
+static hand begin(uint32_t version, uint64_t tensors, uint64_t keys)
+{
+    hand h = {0};
+    put(&h, "GGUF", 4);
+    u32(&h, version);
+    u64(&h, tensors);
+    u64(&h, keys);
+    return h;
+}
+static void tensor(hand *h, const char *name, uint32_t dims, uint64_t d0, uint64_t d1, uint32_t type, uint64_t offset)
+{
+    str(h, name);
+    u32(h, dims);
+    u64(h, d0);
+    if (dims > 1)
+        u64(h, d1);
+    for (uint32_t i = 2; i < dims && i < 8; i++)
+        u64(h, 1ull << 32);
+    u32(h, type);
+    u64(h, offset);
+}
+static void finish(hand *h, size_t data)
+{
+    while (h->b.len % 32)
+        put(h, "", 1);
+    for (size_t i = 0; i < data; i++)
+        put(h, "", 1);
+}
+static void refused(hand *h, ap_status status, const char *word)
+{
+    ap_error err = {0};
+    ap_status got = open_bytes(h->b.ptr, h->b.len, &err);
+    if (got != status || !strstr(err.message, word))
+        fail_msg("wanted '%s' with '%s', got '%s': %s", ap_status_text(status), word, ap_status_text(got), err.message);
+    ap_buf_deinit(&h->b);
+}
+
+static void gguf_refuses_versions_it_does_not_know(void **state)
+{
+    static const uint32_t versions[] = {0, 1, 4, 0x03000000, 0x02000000, UINT32_MAX};
+    for (size_t i = 0; i < 6; i++) {
+        hand h = begin(versions[i], 0, 0);
+        refused(&h, AP_E_UNSUPPORTED, versions[i] == 0x03000000 || versions[i] == 0x02000000 ? "big-endian" : "version");
+    }
+    hand h = {0};
+    put(&h, "GGUX\3\0\0\0", 8);
+    refused(&h, AP_E_FORMAT, "not a GGUF file");
+}
+
+static void gguf_refuses_bad_tensors(void **state)
+{
+    hand h = begin(3, 1, 0);
+    tensor(&h, "a", 1, 0, 0, 0, 0);
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "dimension");
+    h = begin(3, 1, 0);
+    tensor(&h, "a", 2, 1ull << 40, 1ull << 40, 0, 0);
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "product");
+    h = begin(3, 1, 0);
+    tensor(&h, "a", 4, 1ull << 32, 1ull << 32, 0, 0);
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "product");
+    h = begin(3, 1, 0);
+    tensor(&h, "a", 1, 1ull << 62, 0, 0, 0); /* times four bytes wraps */
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "a");
+    h = begin(3, 1, 0);
+    tensor(&h, "a", 5, 1, 1, 0, 0);
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "dimension count");
+    h = begin(3, 1, 0);
+    tensor(&h, "a", 1, 33, 0, 2, 0); /* no whole block */
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "blocks of 32");
+    static const uint32_t types[] = {4, 5, 31, 36, 43, 97, 133, 1000, UINT32_MAX};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        h = begin(3, 1, 0);
+        tensor(&h, "a", 1, 256, 0, types[i], 0);
+        finish(&h, 64);
+        refused(&h, AP_E_UNSUPPORTED, "type");
+    }
+    h = begin(3, 2, 0);
+    tensor(&h, "a", 1, 8, 0, 0, 0);
+    tensor(&h, "a", 1, 8, 0, 0, 32);
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "twice");
+    static const uint64_t offsets[] = {0, 1, 31, 64, 1ull << 63, UINT64_MAX, UINT64_MAX - 31}; /* overlap, misaligned, hole, wrap */
+    for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++) {
+        h = begin(3, 2, 0);
+        tensor(&h, "a", 1, 8, 0, 0, 0);
+        tensor(&h, "b", 1, 8, 0, 0, offsets[i]);
+        finish(&h, 256);
+        refused(&h, AP_E_FORMAT, "offset");
+    }
+    h = begin(3, 1, 0);
+    tensor(&h, "a", 1, 17, 0, 0, 0);
+    finish(&h, 64); /* four bytes short */
+    refused(&h, AP_E_FORMAT, "68 bytes");
+    h = begin(3, 1, 0);
+    tensor(&h, "this name has sixty-four characters, which is one more than fits", 1, 8, 0, 0, 0);
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "name");
+    h = begin(3, 1, 0);
+    tensor(&h, "", 1, 8, 0, 0, 0);
+    finish(&h, 64);
+    refused(&h, AP_E_FORMAT, "name");
+}
+
+static void gguf_refuses_bad_keys(void **state)
+{
+    static const uint32_t alignments[] = {0, 1, 4, 24, 33, 1u << 17, 0x80000000u};
+    hand h;
+    for (size_t i = 0; i < sizeof alignments / sizeof alignments[0]; i++) {
+        h = begin(3, 0, 1);
+        str(&h, "general.alignment");
+        u32(&h, 4);
+        u32(&h, alignments[i]);
+        refused(&h, AP_E_FORMAT, "general.alignment");
+    }
+    h = begin(3, 0, 1);
+    str(&h, "general.alignment");
+    u32(&h, 10);
+    u64(&h, 32);
+    refused(&h, AP_E_FORMAT, "general.alignment");
+    h = begin(3, 0, 2);
+    for (int i = 0; i < 2; i++) {
+        str(&h, "k");
+        u32(&h, 0);
+        put(&h, "\1", 1);
+    }
+    finish(&h, 32);
+    refused(&h, AP_E_FORMAT, "twice");
+    h = begin(3, 0, 1);
+    str(&h, "");
+    u32(&h, 0);
+    finish(&h, 32);
+    refused(&h, AP_E_FORMAT, "key");
+    h = begin(3, 0, 1);
+    str(&h, "k");
+    u32(&h, 7);
+    put(&h, "\2", 1); /* a bool that is neither */
+    finish(&h, 32);
+    refused(&h, AP_E_FORMAT, "bool");
+    h = begin(3, 0, 1);
+    str(&h, "k");
+    u32(&h, 13);
+    finish(&h, 32);
+    refused(&h, AP_E_FORMAT, "value type");
+    h = begin(3, 0, 1);
+    str(&h, "k");
+    u32(&h, 9);
+    u32(&h, 9); /* an array of arrays */
+    u64(&h, 1);
+    finish(&h, 32);
+    refused(&h, AP_E_UNSUPPORTED, "array");
+    for (size_t i = 0; i < sizeof absurd / sizeof absurd[0]; i++)
+        for (uint32_t type = 0; type < 13; type++) {
+            if (type == 9)
+                continue;
+            h = begin(3, 0, 1);
+            str(&h, "k");
+            u32(&h, 9);
+            u32(&h, type);
+            u64(&h, absurd[i]);
+            finish(&h, 32);
+            refused(&h, AP_E_FORMAT, "array at offset");
+        }
+    /* Signed lengths: a string of length 2^64 - 1 would wrap with its NUL. */
+    h = begin(3, 0, 1);
+    u64(&h, UINT64_MAX);
+    finish(&h, 32);
+    refused(&h, AP_E_FORMAT, "length");
+}
+
+static void check_folder(const char *relative, unsigned minimum)
+{
+    const char *folder = ap_test_data(relative);
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    unsigned seen = 0;
+    for (struct dirent *d; (d = readdir(dir));) {
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s/%s", folder, d->d_name);
+        struct stat st;
+        if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || strstr(d->d_name, ".safetensors"))
+            continue;
+        ap_buf bytes;
+        assert_ok(ap_file_read(path, 1 << 20, &bytes, err));
+        ap_error refusal = {0};
+        uint64_t start = ap_clock_ns();
+        (void)open_bytes(bytes.ptr, bytes.len, &refusal);
+        assert_true(ap_clock_ns() - start < 1000000000u);
+        ap_buf_deinit(&bytes);
+        seen++;
+    }
+    closedir(dir);
+    assert_true(seen >= minimum);
+}
+
+static void gguf_survives_the_collected_bad_files(void **state)
+{
+    check_folder("bad_inputs/gguf_crashes", 1);
+    check_folder("bad_inputs/gguf_fuzz_corpus", 169);
+    check_folder("bad_inputs/gguf_header_only", 13);
+    check_folder("bad_inputs/weight-inspect", 2);
+}
+
+static void gguf_declared_tensor_without_data_is_refused(void **state)
+{
+    ap_buf bytes;
+    ap_error refusal = {0};
+    assert_ok(ap_file_read(ap_test_data("bad_inputs/weight-inspect/tiny.gguf"), 1 << 20, &bytes, err));
+    assert_int_equal(open_bytes(bytes.ptr, bytes.len, &refusal), AP_E_FORMAT);
+    ap_buf_deinit(&bytes);
+    assert_ok(ap_file_read(ap_test_data("bad_inputs/weight-inspect/empty.gguf"), 1 << 20, &bytes, err));
+    assert_int_equal(open_bytes(bytes.ptr, bytes.len, &refusal), AP_OK);
+    ap_buf_deinit(&bytes);
+}
+
+static void anything_but_a_regular_file_is_refused_at_once(void **state)
+{
+    char folder[] = "/tmp/aperto-test-XXXXXX", path[128];
+    assert_non_null(mkdtemp(folder));
+    int fd;
+    ap_error err = {0};
+    uint64_t start = ap_clock_ns();
+    (void)snprintf(path, sizeof path, "%s/fifo", folder);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(ap_file_open(path, &fd, &err), AP_E_ARG);
+    assert_non_null(strstr(err.message, "a pipe"));
+    unlink(path);
+    assert_int_equal(ap_file_open("/dev/zero", &fd, &err), AP_E_ARG);
+    assert_int_equal(ap_file_open("/dev/random", &fd, &err), AP_E_ARG);
+    assert_int_equal(ap_file_open(folder, &fd, &err), AP_E_ARG);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", folder);
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(s, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_not_equal(ap_file_open(address.sun_path, &fd, &err), AP_OK);
+    close(s);
+    unlink(address.sun_path);
+    rmdir(folder);
+    assert_true(ap_clock_ns() - start < 1000000000u);
+}
+
+/* ---- Writing ---- */
+
+static ap_status write_and_open(void *context)
+{
+    const ap_buf *file = context;
+    ap_gguf *g = NULL;
+    ap_gguf_writer *w = NULL;
+    ap_packed *p = NULL;
+    ap_mapping map = {0};
+    ap_error refusal = {0};
+    int fd = ap_test_temporary();
+    ap_packed_tensor tensors[2] = {{.name = AP_STR("one"), .type = AP_TYPE_Q4_0, .layout = AP_LAYOUT_PANELS, .columns = 32, .rows = 5, .bytes = 288},
+                                   {.name = AP_STR("two"), .type = AP_TYPE_F32, .layout = AP_LAYOUT_ROWS, .columns = 3, .rows = 1, .bytes = 12}};
+    unsigned char data[288];
+    memset(data, 7, sizeof data);
+    ap_status status = ap_gguf_open(&g, (unsigned char *)file->ptr, file->len, &refusal);
+    if (status == AP_OK)
+        status = ap_packed_plan(&w, g, AP_STR("00"), tensors, 2, &refusal);
+    if (status == AP_OK)
+        status = ap_gguf_writer_begin(w, fd, &refusal);
+    if (status == AP_OK)
+        status = ap_gguf_writer_data(w, data, 288, &refusal);
+    if (status == AP_OK)
+        status = ap_gguf_writer_data(w, data, 12, &refusal);
+    if (status == AP_OK)
+        status = ap_gguf_writer_end(w, NULL, &refusal);
+    if (status == AP_OK)
+        status = ap_file_map(fd, &map, &refusal);
+    if (status == AP_OK)
+        status = ap_packed_open(&p, map.ptr, map.len, &refusal);
+    if (status == AP_OK) {
+        assert_int_equal(ap_packed_count(p), 2);
+        const ap_packed_tensor *t = ap_packed_find(p, AP_STR("one"));
+        assert_true(t && t->type == AP_TYPE_Q4_0 && t->layout == AP_LAYOUT_PANELS && t->columns == 32 && t->rows == 5);
+        assert_int_equal((uintptr_t)t->data % 64, 0);
+        assert_memory_equal(t->data, data, 288);
+        ap_str text;
+        assert_ok(ap_gguf_get_str(ap_packed_gguf(p), "general.name", &text, err));
+        assert_true(ap_str_is(text, "tiny"));
+    }
+    ap_packed_close(&p);
+    ap_file_unmap(&map);
+    ap_gguf_writer_destroy(&w);
+    ap_gguf_close(&g);
+    close(fd);
+    return status;
+}
+
+static void packed_file_is_read_as_it_was_written(void **state)
+{
+    ap_buf file = small_file();
+    assert_int_equal(write_and_open(&file), AP_OK);
+    ap_test_each_oom(write_and_open, &file);
+    ap_buf_deinit(&file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gguf_reads_what_another_writer_wrote),
+        cmocka_unit_test(gguf_refuses_every_truncation),
+        cmocka_unit_test(gguf_survives_every_flipped_bit_of_the_header),
+        cmocka_unit_test(gguf_refuses_absurd_counts_without_memory),
+        cmocka_unit_test(gguf_survives_absurd_numbers_anywhere),
+        cmocka_unit_test(gguf_refuses_versions_it_does_not_know),
+        cmocka_unit_test(gguf_refuses_bad_tensors),
+        cmocka_unit_test(gguf_refuses_bad_keys),
+        cmocka_unit_test(gguf_survives_the_collected_bad_files),
+        cmocka_unit_test(gguf_declared_tensor_without_data_is_refused),
+        cmocka_unit_test(anything_but_a_regular_file_is_refused_at_once),
+        cmocka_unit_test(packed_file_is_read_as_it_was_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
