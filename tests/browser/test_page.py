@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The chat page in a real browser: loads, asks, sees the answer stream, stops, in both colour schemes.
 
-    test_page.py PROGRAM [ARGUMENT...]     a program that prints "listening PORT" and serves one model
+    test_page.py PROGRAM [ARGUMENT...]     a program that serves one model and whose first line ends in the port
     APERTO_SCREENSHOTS=FOLDER              keep pictures of each step there
 
 Chromium runs headless and is driven over its debugging socket with nothing but the standard library; the page
@@ -286,7 +286,7 @@ if __name__ == "__main__":
         raise SystemExit(__doc__)
     server = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
     try:
-        BASE = "http://127.0.0.1:" + server.stdout.readline().split()[-1]
+        BASE = "http://127.0.0.1:" + server.stdout.readline().split()[-1].split(":")[-1]
         wait_ready()
         unittest.main(argv=sys.argv[:1], verbosity=2)
     finally:

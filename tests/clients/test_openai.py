@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The official openai package, unmodified, against the server.
 
-    test_openai.py PROGRAM [ARGUMENT...]     a program that prints "listening PORT" and serves one model
+    test_openai.py PROGRAM [ARGUMENT...]     a program that serves one model and whose first line ends in the port
 
 What the package sends and what it makes of the answers is the package's own;
 this file only looks at the results.
@@ -204,7 +204,7 @@ if __name__ == "__main__":
         raise SystemExit(__doc__)
     server = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
     try:
-        BASE = "http://127.0.0.1:" + server.stdout.readline().split()[-1]
+        BASE = "http://127.0.0.1:" + server.stdout.readline().split()[-1].split(":")[-1]
         wait_ready()
         MODEL = client().models.list().data[0].id
         unittest.main(argv=sys.argv[:1], verbosity=2)

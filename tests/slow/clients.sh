@@ -11,5 +11,5 @@ failed=0
 say "== a tiny model"
 "$python" tests/clients/test_openai.py build-release/tests/app/serve_tiny || failed=1
 say "== the default model"
-"$python" tests/clients/test_openai.py build-release/tests/app/serve_tiny "$gguf" || failed=1
+"$python" tests/clients/test_openai.py "$aperto" serve "$gguf" --port 0 || failed=1
 exit "$failed"
