@@ -105,7 +105,7 @@ static void get_model(ap_api *api, const ap_api_request *request, ap_reply *repl
 
 static void get_health(ap_api *api, const ap_api_request *request, ap_reply *reply)
 {
-    ap_reply_add(reply, "{\"status\":\"ok\"}", 15);
+    ap_reply_add(reply, "{\"status\":\"ok\",\"server\":\"aperto\"}", 33);
     ap_reply_complete(reply, 200, "application/json");
 }
 
