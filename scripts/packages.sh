@@ -80,8 +80,8 @@ packages_install() {
 # How many compilers at once: one per CPU, but 1 GiB of memory for each.
 build_jobs() {
     cpus=$(nproc 2>/dev/null || echo 1)
-    memory=$(awk '/^MemAvailable:/ {print int($2 / 1048576)}' /proc/meminfo 2>/dev/null)
-    limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | awk '/^[0-9]+$/ {print int($1 / 1073741824); exit}')
+    memory=$(awk '/^MemAvailable:/ {printf "%.0f", int($2 / 1048576)}' /proc/meminfo 2>/dev/null)
+    limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | awk '/^[0-9]+$/ {printf "%.0f", int($1 / 1073741824); exit}')
     [ -n "$memory" ] || memory=1
     [ -n "$limit" ] && [ "$limit" -lt "$memory" ] && memory=$limit
     [ "$memory" -lt "$cpus" ] && cpus=$memory
