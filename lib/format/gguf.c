@@ -430,6 +430,16 @@ ap_status ap_gguf_get_str(const ap_gguf *g, const char *name, ap_str *out, ap_er
     return AP_OK;
 }
 
+void ap_gguf_copy_str(const ap_gguf *g, const char *name, char *out, size_t room)
+{
+    ap_str text = {0};
+    (void)ap_gguf_get_str(g, name, &text, NULL);
+    size_t length = text.len < room ? text.len : room - 1;
+    if (length)
+        memcpy(out, text.ptr, length);
+    out[length] = 0;
+}
+
 static ap_status find_array(const ap_gguf *g, const char *name, ap_gguf_kind kind, const ap_gguf_key **out, ap_error *err)
 {
     AP_TRY(find_kind(g, name, AP_GGUF_ARRAY, out, err));

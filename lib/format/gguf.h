@@ -77,6 +77,9 @@ ap_status ap_gguf_get_f32(const ap_gguf *gguf, const char *name, float *out, ap_
 ap_status ap_gguf_get_bool(const ap_gguf *gguf, const char *name, bool *out, ap_error *err);
 ap_status ap_gguf_get_str(const ap_gguf *gguf, const char *name, ap_str *out, ap_error *err);
 
+/* For showing: the string cut to fit and NUL-terminated; empty if there is none of that name. */
+void ap_gguf_copy_str(const ap_gguf *gguf, const char *name, char *out, size_t room);
+
 /* Arrays, made readable in memory of `arena`.  Strings are borrowed from the file.  The
  * two number arrays are optional: absent gives NULL; present, they must have
  * `count` items. */

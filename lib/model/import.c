@@ -135,22 +135,14 @@ static ap_status plan(import *im, ap_arena *arena, ap_error *err)
     return AP_OK;
 }
 
-static void copy_key(const ap_gguf *gguf, const char *key, char *out, size_t room)
-{
-    ap_str text = {0};
-    if (ap_gguf_get_str(gguf, key, &text, NULL) != AP_OK)
-        text = (ap_str){"", 0};
-    (void)snprintf(out, room, "%.*s", (int)(text.len < room ? text.len : room - 1), text.ptr);
-}
-
 /* Checks the vocabulary as well: what cannot be opened later is refused now. */
 static ap_status report(import *im, ap_error *err)
 {
     ap_import_report *r = im->report;
     *r = (ap_import_report){.parameter_count = im->parameter_count, .context_tokens = im->sizes.context_tokens};
     (void)snprintf(r->architecture, sizeof r->architecture, "%s", im->arch->name);
-    copy_key(im->gguf, "general.name", r->name, sizeof r->name);
-    copy_key(im->gguf, "general.license", r->license, sizeof r->license);
+    ap_gguf_copy_str(im->gguf, "general.name", r->name, sizeof r->name);
+    ap_gguf_copy_str(im->gguf, "general.license", r->license, sizeof r->license);
     uint32_t most = 0;
     for (uint32_t i = 1; i < 64; i++)
         if (im->type_bytes[i] > im->type_bytes[most])

@@ -82,14 +82,6 @@ static ap_status bind(void *context, const ap_wanted *wanted, ap_error *err)
     return ap_fail(err, AP_E_BUG, "tensor '%s' has no place", wanted->name);
 }
 
-static void copy_key(const ap_gguf *gguf, const char *key, char *out, size_t room)
-{
-    ap_str text = {0};
-    if (ap_gguf_get_str(gguf, key, &text, NULL) != AP_OK)
-        text = (ap_str){"", 0};
-    (void)snprintf(out, room, "%.*s", (int)(text.len < room ? text.len : room - 1), text.ptr);
-}
-
 static void describe(ap_model *m)
 {
     ap_model_info *info = &m->info;
@@ -104,9 +96,9 @@ static void describe(ap_model *m)
         .has_chat_template = ap_vocab_has_template(m->vocab),
     };
     (void)snprintf(info->architecture, sizeof info->architecture, "%s", m->arch->name);
-    copy_key(gguf, "general.name", info->name, sizeof info->name);
-    copy_key(gguf, "general.license", info->license, sizeof info->license);
-    copy_key(gguf, "aperto.source.sha256", info->source_sha256, sizeof info->source_sha256);
+    ap_gguf_copy_str(gguf, "general.name", info->name, sizeof info->name);
+    ap_gguf_copy_str(gguf, "general.license", info->license, sizeof info->license);
+    ap_gguf_copy_str(gguf, "aperto.source.sha256", info->source_sha256, sizeof info->source_sha256);
     uint64_t type_bytes[64] = {0};
     uint32_t most = 0;
     for (uint32_t i = 0; i < ap_packed_count(m->packed); i++) {
