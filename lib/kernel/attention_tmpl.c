@@ -3,8 +3,10 @@
  * AP_LANES_H: the level's lanes header; AP_KV_ITEM: the stored type; AP_KV_LANES: the operation
  * that loads 16 of them; AP_KV_LANES_SOME: the first n < 16; AP_ATTEND_INDEX, AP_ATTENTION_INSTALL.
  *
- * Query rows (a token and one of its heads) are taken ROWS at a time: each loaded key or
- * value serves all of them.  How many share a load does not touch a row's own chain.
+ * Query rows (a token and one of its heads) are taken up to ROWS at a time: each loaded key or
+ * value serves all of them.  How many share a load does not touch a row's own chain.  The
+ * inner functions are compiled once for each number of rows, so that sums stay in
+ * registers and one row alone (decoding) pays for one.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -17,226 +19,309 @@
 #include AP_LANES_H
 #include "kernel/lanes_math.h"
 
-enum { ROWS = 4, LANES = 16, VALUE_TILE = 4 };
+enum { ROWS = LANES_ROWS, LANES = 16, LINE = 64 };
+
+#define AP_INLINE static inline __attribute__((always_inline))
 
 /* The rows at hand, and what the segments so far made of each. */
 typedef struct rows {
-    const float *q[ROWS];
-    float *out[ROWS];
-    uint32_t visible[ROWS]; /* keys 0 … visible - 1 */
-    float largest[ROWS], sum[ROWS];
-    float value[ROWS][AP_HEAD_WIDTH_MAX];
     uint32_t count;
+    uint32_t visible[ROWS]; /* keys 0 … visible - 1 */
+    float *out[ROWS];
+    float largest[ROWS], sum[ROWS];
+    _Alignas(64) float q[AP_HEAD_WIDTH_MAX * ROWS]; /* [dimension][row] */
+    float value[ROWS][AP_HEAD_WIDTH_MAX];
 } rows;
 
+/* A segment's own part of each row. */
 typedef struct segment {
     uint32_t begin;
-    uint32_t seen[ROWS]; /* keys of this segment that each row sees; ascending rows may see more */
-    uint32_t seen_max;
-    _Alignas(64) float score[ROWS][AP_SEGMENT_TOKENS];
+    uint32_t seen[ROWS]; /* keys of this segment that each row sees */
+    uint32_t seen_all, seen_max;
+    /* First scores, then exp(score - largest).  Rows are not a power of two apart, or all would
+     * fall into one set of the cache. */
+    _Alignas(64) float score[ROWS][AP_SEGMENT_TOKENS + LANES];
+    float value[ROWS][AP_HEAD_WIDTH_MAX];
 } segment;
 
 static const AP_KV_ITEM *keys_of(const ap_attend_job *job, uint32_t position)
 {
     const ap_kv_layout *l = job->layout;
     const unsigned char *page = job->pages[position / AP_PAGE_TOKENS];
-    size_t group = position % AP_PAGE_TOKENS / AP_KEY_GROUP;
-    return (const AP_KV_ITEM *)(const void *)(page + job->layer * l->layer_bytes + job->kv_head * l->head_bytes) +
-           group * AP_KEY_GROUP * l->head_width;
+    return (const AP_KV_ITEM *)(const void *)(page + job->layer * l->layer_bytes + job->kv_head * l->head_bytes);
 }
 
-static const AP_KV_ITEM *value_of(const ap_attend_job *job, uint32_t position)
+static const AP_KV_ITEM *values_of(const ap_attend_job *job, uint32_t position)
 {
     const ap_kv_layout *l = job->layout;
     const unsigned char *page = job->pages[position / AP_PAGE_TOKENS];
     return (const AP_KV_ITEM *)(const void *)(page + job->layer * l->layer_bytes +
-                                              (l->kv_head_count + job->kv_head) * l->head_bytes) +
-           (size_t)(position % AP_PAGE_TOKENS) * l->head_width;
+                                              (l->kv_head_count + job->kv_head) * l->head_bytes);
 }
 
-/* Scores of 16 keys for ROWS rows: chains over the dimensions. */
-static inline void score_group(const ap_attend_job *job, const rows *r, const AP_KV_ITEM *keys, segment *s, uint32_t at)
+/* Scores of `groups` (1 or 2) groups of 16 keys for `count` rows: chains over the dimensions.
+ * As many bytes of `ahead` are asked for as are read: into the second cache, where they arrive
+ * in time and push nothing out (bench/LOG.md). */
+AP_INLINE void score_groups(const ap_attend_job *job, const rows *r, const AP_KV_ITEM *keys, const AP_KV_ITEM *ahead,
+                            segment *s, uint32_t at, uint32_t groups, uint32_t count)
 {
-    ap_lanes a0 = lanes_set(0), a1 = a0, a2 = a0, a3 = a0;
-    for (uint32_t d = 0; d < job->layout->head_width; d++) {
-        ap_lanes k = AP_KV_LANES(keys + (size_t)d * LANES);
-        a0 = lanes_fma(lanes_set(r->q[0][d]), k, a0);
-        a1 = lanes_fma(lanes_set(r->q[1][d]), k, a1);
-        a2 = lanes_fma(lanes_set(r->q[2][d]), k, a2);
-        a3 = lanes_fma(lanes_set(r->q[3][d]), k, a3);
+    uint32_t width = job->layout->head_width;
+    ap_lanes sum[ROWS][2];
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t g = 0; g < groups; g++)
+            sum[i][g] = lanes_set(0);
+    for (uint32_t d = 0; d < width; d++) {
+        ap_lanes k[2];
+        for (uint32_t g = 0; g < groups; g++)
+            k[g] = AP_KV_LANES(keys + ((size_t)g * width + d) * LANES);
+        for (uint32_t i = 0; i < count; i++) {
+            ap_lanes q = lanes_set(r->q[d * count + i]);
+            for (uint32_t g = 0; g < groups; g++)
+                sum[i][g] = lanes_fma(q, k[g], sum[i][g]);
+        }
+        for (uint32_t line = 0; line < (groups * LANES * sizeof *ahead + LINE - 1) / LINE; line++)
+            __builtin_prefetch(ahead + (size_t)d * groups * LANES + line * (LINE / sizeof *ahead), 0, 2);
     }
     ap_lanes scale = lanes_set(job->scale);
-    lanes_store(&s->score[0][at], lanes_mul(a0, scale));
-    lanes_store(&s->score[1][at], lanes_mul(a1, scale));
-    lanes_store(&s->score[2][at], lanes_mul(a2, scale));
-    lanes_store(&s->score[3][at], lanes_mul(a3, scale));
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t g = 0; g < groups; g++)
+            lanes_store(&s->score[i][at + g * LANES], lanes_mul(sum[i][g], scale));
+}
+
+AP_INLINE void score_segment(const ap_attend_job *job, const rows *r, segment *s, uint32_t count)
+{
+    size_t group_items = (size_t)AP_KEY_GROUP * job->layout->head_width;
+    for (uint32_t at = 0; at < s->seen_max; at += AP_PAGE_TOKENS) {
+        const AP_KV_ITEM *keys = keys_of(job, s->begin + at);
+        const AP_KV_ITEM *ahead = at + AP_PAGE_TOKENS < s->seen_max ? keys_of(job, s->begin + at + AP_PAGE_TOKENS)
+                                                                    : values_of(job, s->begin);
+        bool is_half = s->seen_max - at <= AP_KEY_GROUP;
+        if (2 * count <= LANES_HELD && !is_half) {
+            score_groups(job, r, keys, ahead, s, at, 2, count);
+        } else {
+            score_groups(job, r, keys, ahead, s, at, 1, count);
+            if (!is_half)
+                score_groups(job, r, keys + group_items, ahead + group_items, s, at + AP_KEY_GROUP, 1, count);
+        }
+    }
 }
 
 /* Turns a row's scores into exp(score - largest); gives back largest and sum. */
 static float soften(float *score, uint32_t n, float *sum)
 {
-    ap_lanes best = lanes_set(-INFINITY);
-    uint32_t i = 0;
-    for (; i + LANES <= n; i += LANES)
+    /* Of lanes beyond the last key exp makes +0, which alters no partial sum. */
+    uint32_t whole = (n + LANES - 1) / LANES * LANES;
+    for (uint32_t i = n; i < whole; i++)
+        score[i] = -INFINITY;
+    ap_lanes best = lanes_load(score), sums = lanes_set(0);
+    for (uint32_t i = LANES; i < whole; i += LANES)
         best = lanes_max(best, lanes_load(score + i));
     float largest = lanes_largest(best);
-    for (; i < n; i++)
-        largest = largest > score[i] ? largest : score[i];
-    ap_lanes shift = lanes_set(largest), sums = lanes_set(0);
-    for (i = 0; i + LANES <= n; i += LANES) {
+    ap_lanes shift = lanes_set(largest);
+    for (uint32_t i = 0; i < whole; i += LANES) {
         ap_lanes e = lanes_exp(lanes_sub(lanes_load(score + i), shift));
         lanes_store(score + i, e);
         sums = lanes_add(sums, e);
-    }
-    if (i < n) {
-        lanes_store_some(score + i, lanes_exp(lanes_sub(lanes_load_some(score + i, n - i), shift)), n - i);
-        sums = lanes_add(sums, lanes_load_some(score + i, n - i));
     }
     *sum = lanes_sum(sums);
     return largest;
 }
 
-/* Values of dimensions d … for ROWS rows, chains over the keys [from, to) of the segment. */
-static inline void add_values(const ap_attend_job *job, const segment *s, uint32_t d, uint32_t width, uint32_t from,
-                              uint32_t to, uint32_t row_from, uint32_t row_to, ap_lanes acc[ROWS])
+/* Values of `tile` whole lanes of dimensions from d on, for the rows from `first` on: chains over
+ * the keys [from, to) of the segment that go on from what s->value holds. */
+AP_INLINE void add_values(const ap_attend_job *job, segment *s, uint32_t d, uint32_t tile, uint32_t from, uint32_t to,
+                          uint32_t first, uint32_t count)
 {
-    for (uint32_t key = from; key < to; key++) {
-        const AP_KV_ITEM *at = value_of(job, s->begin + key) + d;
-        ap_lanes v = width == LANES ? AP_KV_LANES(at) : AP_KV_LANES_SOME(at, width);
-        for (uint32_t r = row_from; r < row_to; r++)
-            acc[r] = lanes_fma(lanes_set(s->score[r][key]), v, acc[r]);
-    }
-}
-
-/* The same for VALUE_TILE whole lanes of dimensions and all rows, over keys that every row sees. */
-static inline void add_values_tile(const ap_attend_job *job, const segment *s, uint32_t d, uint32_t to,
-                                   ap_lanes acc[VALUE_TILE][ROWS])
-{
-    ap_lanes a[VALUE_TILE][ROWS];
-    for (uint32_t i = 0; i < VALUE_TILE; i++)
-        for (uint32_t r = 0; r < ROWS; r++)
-            a[i][r] = acc[i][r];
-    for (uint32_t key = 0; key < to; key++) {
-        const AP_KV_ITEM *at = value_of(job, s->begin + key) + d;
-        ap_lanes p0 = lanes_set(s->score[0][key]), p1 = lanes_set(s->score[1][key]);
-        ap_lanes p2 = lanes_set(s->score[2][key]), p3 = lanes_set(s->score[3][key]);
-        for (uint32_t i = 0; i < VALUE_TILE; i++) {
-            ap_lanes v = AP_KV_LANES(at + i * LANES);
-            a[i][0] = lanes_fma(p0, v, a[i][0]);
-            a[i][1] = lanes_fma(p1, v, a[i][1]);
-            a[i][2] = lanes_fma(p2, v, a[i][2]);
-            a[i][3] = lanes_fma(p3, v, a[i][3]);
+    uint32_t width = job->layout->head_width;
+    ap_lanes sum[4][ROWS];
+    for (uint32_t t = 0; t < tile; t++)
+        for (uint32_t i = 0; i < count; i++)
+            sum[t][i] = lanes_load(&s->value[first + i][d + t * LANES]);
+    while (from < to) {
+        uint32_t slot = from % AP_PAGE_TOKENS, left = AP_PAGE_TOKENS - slot, keys = to - from < left ? to - from : left;
+        const AP_KV_ITEM *at = values_of(job, s->begin + from) + (size_t)slot * width + d;
+        const AP_KV_ITEM *ahead = from + left < to ? values_of(job, s->begin + from + left) + d : at;
+        for (uint32_t key = from; key < from + keys; key++, at += width, ahead += width) {
+            ap_lanes p[ROWS];
+            for (uint32_t i = 0; i < count; i++)
+                p[i] = lanes_set(s->score[first + i][key]);
+            for (uint32_t t = 0; t < tile; t++) {
+                ap_lanes v = AP_KV_LANES(at + t * LANES);
+                for (uint32_t i = 0; i < count; i++)
+                    sum[t][i] = lanes_fma(p[i], v, sum[t][i]);
+            }
+            for (uint32_t line = 0; line < (tile * LANES * sizeof *ahead + LINE - 1) / LINE; line++)
+                __builtin_prefetch(ahead + line * (LINE / sizeof *ahead), 0, 2);
         }
+        from += keys;
     }
-    for (uint32_t i = 0; i < VALUE_TILE; i++)
-        for (uint32_t r = 0; r < ROWS; r++)
-            acc[i][r] = a[i][r];
+    for (uint32_t t = 0; t < tile; t++)
+        for (uint32_t i = 0; i < count; i++)
+            lanes_store(&s->value[first + i][d + t * LANES], sum[t][i]);
 }
 
-/* Joins a segment's part of a row (16 dimensions or fewer) to what came before. */
-static inline void merge(rows *r, uint32_t row, uint32_t d, uint32_t width, float old_share, float new_share, ap_lanes part)
+/* The same for the last dimensions, fewer than 16. */
+AP_INLINE void add_values_some(const ap_attend_job *job, segment *s, uint32_t d, uint32_t from, uint32_t to,
+                               uint32_t first, uint32_t count)
 {
-    float lanes[LANES];
-    lanes_store(lanes, part);
-    for (uint32_t i = 0; i < width; i++)
-        r->value[row][d + i] = fmaf(lanes[i], new_share, r->value[row][d + i] * old_share);
+    uint32_t width = job->layout->head_width;
+    ap_lanes sum[ROWS];
+    for (uint32_t i = 0; i < count; i++)
+        sum[i] = lanes_load(&s->value[first + i][d]);
+    for (uint32_t key = from; key < to; key++) {
+        const AP_KV_ITEM *at = values_of(job, s->begin + key) + (size_t)(key % AP_PAGE_TOKENS) * width + d;
+        ap_lanes v = AP_KV_LANES_SOME(at, width - d);
+        for (uint32_t i = 0; i < count; i++)
+            sum[i] = lanes_fma(lanes_set(s->score[first + i][key]), v, sum[i]);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        lanes_store(&s->value[first + i][d], sum[i]);
 }
 
-static void run_segment(const ap_attend_job *job, rows *r, segment *s)
+AP_INLINE void value_rows(const ap_attend_job *job, segment *s, uint32_t from, uint32_t to, uint32_t first, uint32_t count)
 {
-    uint32_t seen_all = UINT32_MAX;
-    s->seen_max = 0;
-    for (uint32_t i = 0; i < r->count; i++) {
-        uint32_t beyond = r->visible[i] > s->begin ? r->visible[i] - s->begin : 0;
-        s->seen[i] = beyond < AP_SEGMENT_TOKENS ? beyond : AP_SEGMENT_TOKENS;
-        s->seen_max = s->seen[i] > s->seen_max ? s->seen[i] : s->seen_max;
-        seen_all = s->seen[i] < seen_all ? s->seen[i] : seen_all;
-    }
-    if (s->seen_max == 0)
-        return;
-    for (uint32_t at = 0; at < s->seen_max; at += AP_KEY_GROUP)
-        score_group(job, r, keys_of(job, s->begin + at), s, at);
+    uint32_t width = job->layout->head_width, d = 0;
+    if (4 * count <= LANES_HELD)
+        for (; d + 4 * LANES <= width; d += 4 * LANES)
+            add_values(job, s, d, 4, from, to, first, count);
+    if (2 * count <= LANES_HELD)
+        for (; d + 2 * LANES <= width; d += 2 * LANES)
+            add_values(job, s, d, 2, from, to, first, count);
+    for (; d + LANES <= width; d += LANES)
+        add_values(job, s, d, 1, from, to, first, count);
+    if (d < width)
+        add_values_some(job, s, d, from, to, first, count);
+}
 
-    float old_share[ROWS], new_share[ROWS];
+static void value_one_row(const ap_attend_job *job, segment *s, uint32_t from, uint32_t to, uint32_t row)
+{
+    value_rows(job, s, from, to, row, 1);
+}
+
+/* Joins the segment to what came before it. */
+static void merge(rows *r, const segment *s, uint32_t width, const float *sum, const float *largest)
+{
+    _Static_assert(2 * ROWS <= LANES, "the shares of all rows are one exp");
+    float difference[LANES] = {0}, share[LANES];
     for (uint32_t i = 0; i < r->count; i++) {
         if (s->seen[i] == 0)
             continue;
-        float sum, largest = soften(s->score[i], s->seen[i], &sum);
-        float both = r->largest[i] > largest ? r->largest[i] : largest;
-        old_share[i] = ap_expf(r->largest[i] - both);
-        new_share[i] = ap_expf(largest - both);
-        r->sum[i] = fmaf(sum, new_share[i], r->sum[i] * old_share[i]);
+        float both = r->largest[i] > largest[i] ? r->largest[i] : largest[i];
+        difference[i] = r->largest[i] - both;
+        difference[ROWS + i] = largest[i] - both;
         r->largest[i] = both;
     }
-
-    uint32_t width = job->layout->head_width, d = 0;
-    /* Rows that are not there read scores of another row's memory; their sums are dropped. */
-    for (; d + VALUE_TILE * LANES <= width; d += VALUE_TILE * LANES) {
-        ap_lanes acc[VALUE_TILE][ROWS];
-        for (uint32_t i = 0; i < VALUE_TILE; i++)
-            for (uint32_t row = 0; row < ROWS; row++)
-                acc[i][row] = lanes_set(0);
-        add_values_tile(job, s, d, seen_all, acc);
-        for (uint32_t i = 0; i < VALUE_TILE; i++)
-            for (uint32_t row = 0; row < r->count; row++) {
-                if (s->seen[row] == 0)
-                    continue;
-                add_values(job, s, d + i * LANES, LANES, seen_all, s->seen[row], row, row + 1, acc[i]);
-                merge(r, row, d + i * LANES, LANES, old_share[row], new_share[row], acc[i][row]);
-            }
-    }
-    for (; d < width; d += LANES) {
-        uint32_t part = width - d < LANES ? width - d : LANES;
-        for (uint32_t row = 0; row < r->count; row++) {
-            if (s->seen[row] == 0)
-                continue;
-            ap_lanes acc[ROWS];
-            acc[row] = lanes_set(0);
-            add_values(job, s, d, part, 0, s->seen[row], row, row + 1, acc);
-            merge(r, row, d, part, old_share[row], new_share[row], acc[row]);
-        }
+    lanes_store(share, lanes_exp(lanes_load(difference)));
+    for (uint32_t i = 0; i < r->count; i++) {
+        if (s->seen[i] == 0)
+            continue;
+        float old_share = share[i], new_share = share[ROWS + i];
+        r->sum[i] = fmaf(sum[i], new_share, r->sum[i] * old_share);
+        for (uint32_t d = 0; d < width; d += LANES)
+            lanes_store(&r->value[i][d], lanes_fma(lanes_load(&s->value[i][d]), lanes_set(new_share),
+                                                   lanes_mul(lanes_load(&r->value[i][d]), lanes_set(old_share))));
     }
 }
 
-static void attend_rows(const ap_attend_job *job, rows *r)
+AP_INLINE void run_segment(const ap_attend_job *job, rows *r, segment *s, uint32_t count)
+{
+    uint32_t width = job->layout->head_width;
+    float sum[ROWS] = {0}, largest[ROWS] = {0};
+    score_segment(job, r, s, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (s->seen[i])
+            largest[i] = soften(s->score[i], s->seen[i], &sum[i]);
+        for (uint32_t d = 0; d < width; d += LANES)
+            lanes_store(&s->value[i][d], lanes_set(0));
+    }
+    if (s->seen_all)
+        value_rows(job, s, 0, s->seen_all, 0, count);
+    for (uint32_t i = 0; i < count; i++)
+        if (s->seen[i] > s->seen_all)
+            value_one_row(job, s, s->seen_all, s->seen[i], i);
+    merge(r, s, width, sum, largest);
+}
+
+/* One body for each number of rows. */
+static void run_segment_1(const ap_attend_job *job, rows *r, segment *s) { run_segment(job, r, s, 1); }
+static void run_segment_2(const ap_attend_job *job, rows *r, segment *s) { run_segment(job, r, s, 2); }
+static void run_segment_3(const ap_attend_job *job, rows *r, segment *s) { run_segment(job, r, s, 3); }
+static void run_segment_4(const ap_attend_job *job, rows *r, segment *s) { run_segment(job, r, s, 4); }
+static void run_segment_5(const ap_attend_job *job, rows *r, segment *s) 
+{
+    if (ROWS >= 5)
+        run_segment(job, r, s, 5);
+}
+static void run_segment_6(const ap_attend_job *job, rows *r, segment *s) 
+{
+    if (ROWS >= 6)
+        run_segment(job, r, s, 6);
+}
+static void run_segment_7(const ap_attend_job *job, rows *r, segment *s) 
+{
+    if (ROWS >= 7)
+        run_segment(job, r, s, 7);
+}
+static void run_segment_8(const ap_attend_job *job, rows *r, segment *s)
+{
+    if (ROWS >= 8)
+        run_segment(job, r, s, 8);
+}
+
+static void (*const run_segment_of[])(const ap_attend_job *, rows *, segment *) = {
+    NULL,          run_segment_1, run_segment_2, run_segment_3, run_segment_4,
+    run_segment_5, run_segment_6, run_segment_7, run_segment_8};
+
+static void run_rows(const ap_attend_job *job, rows *r)
 {
     segment s;
-    uint32_t width = job->layout->head_width, visible_max = 0;
+    uint32_t visible_max = 0, width = job->layout->head_width;
     for (uint32_t i = 0; i < r->count; i++) {
         r->largest[i] = -INFINITY;
         r->sum[i] = 0;
-        for (uint32_t d = 0; d < width; d++)
-            r->value[i][d] = 0;
+        for (uint32_t d = 0; d < width; d += LANES)
+            lanes_store(&r->value[i][d], lanes_set(0));
         visible_max = r->visible[i] > visible_max ? r->visible[i] : visible_max;
     }
-    for (uint32_t i = r->count; i < ROWS; i++) {
-        r->q[i] = r->q[0]; /* computed along, never used */
-        for (uint32_t key = 0; key < AP_SEGMENT_TOKENS; key++)
-            s.score[i][key] = 0;
+    for (s.begin = 0; s.begin < visible_max; s.begin += AP_SEGMENT_TOKENS) {
+        s.seen_all = AP_SEGMENT_TOKENS;
+        s.seen_max = 0;
+        for (uint32_t i = 0; i < r->count; i++) {
+            uint32_t beyond = r->visible[i] > s.begin ? r->visible[i] - s.begin : 0;
+            s.seen[i] = beyond < AP_SEGMENT_TOKENS ? beyond : AP_SEGMENT_TOKENS;
+            s.seen_all = s.seen[i] < s.seen_all ? s.seen[i] : s.seen_all;
+            s.seen_max = s.seen[i] > s.seen_max ? s.seen[i] : s.seen_max;
+        }
+        run_segment_of[r->count](job, r, &s);
     }
-    for (s.begin = 0; s.begin < visible_max; s.begin += AP_SEGMENT_TOKENS)
-        run_segment(job, r, &s);
-    for (uint32_t i = 0; i < r->count; i++)
-        for (uint32_t d = 0; d < width; d++)
-            r->out[i][d] = r->value[i][d] / r->sum[i];
+    for (uint32_t i = 0; i < r->count; i++) {
+        ap_lanes sum = lanes_set(r->sum[i]);
+        uint32_t d = 0;
+        for (; d + LANES <= width; d += LANES)
+            lanes_store(r->out[i] + d, lanes_div(lanes_load(&r->value[i][d]), sum));
+        if (d < width)
+            lanes_store_some(r->out[i] + d, lanes_div(lanes_load(&r->value[i][d]), sum), width - d);
+    }
 }
 
 static void attend(const ap_attend_job *job)
 {
     rows r;
-    r.count = 0;
-    for (uint32_t t = 0; t < job->count; t++)
-        for (uint32_t g = 0; g < job->group; g++) {
-            size_t at = t * job->stride + (size_t)g * job->layout->head_width;
-            r.q[r.count] = job->q + at;
-            r.out[r.count] = job->out + at;
-            r.visible[r.count] = job->position + t + 1;
-            bool is_last = t + 1 == job->count && g + 1 == job->group;
-            if (++r.count == ROWS || is_last) {
-                attend_rows(job, &r);
-                r.count = 0;
-            }
+    uint32_t width = job->layout->head_width, total = job->count * job->group;
+    for (uint32_t done = 0; done < total; done += r.count) {
+        /* Evenly cut: five and four cost less than eight and one. */
+        uint32_t left = total - done, pieces = (left + ROWS - 1) / ROWS;
+        r.count = (left + pieces - 1) / pieces;
+        for (uint32_t i = 0; i < r.count; i++) {
+            uint32_t token = (done + i) / job->group, head = (done + i) % job->group;
+            size_t at = token * job->stride + (size_t)head * width;
+            for (uint32_t d = 0; d < width; d++)
+                r.q[d * r.count + i] = job->q[at + d];
+            r.out[i] = job->out + at;
+            r.visible[i] = job->position + token + 1;
         }
+        run_rows(job, &r);
+    }
 }
 
 void AP_ATTENTION_INSTALL(ap_kernels *kernels) { kernels->attention.attend[AP_ATTEND_INDEX] = attend; }

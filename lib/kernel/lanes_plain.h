@@ -17,6 +17,10 @@ typedef struct ap_lanes {
     float v[16];
 } ap_lanes;
 
+/* How many sums a loop may hold in registers, and how many rows attention takes at once; of a level, no matter
+ * of bits. */
+enum { LANES_HELD = 4, LANES_ROWS = 4 };
+
 #define AP_EACH_LANE for (int i = 0; i < 16; i++)
 
 static inline ap_lanes lanes_set(float x)

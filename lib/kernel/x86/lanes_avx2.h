@@ -12,6 +12,8 @@ typedef struct ap_lanes {
     __m256 a, b;
 } ap_lanes;
 
+enum { LANES_HELD = 4, LANES_ROWS = 4 }; /* 8 of 16 registers are sums; with 12 gcc spills */
+
 static inline ap_lanes lanes_set(float x) { return (ap_lanes){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 static inline ap_lanes lanes_load(const float *p) { return (ap_lanes){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 static inline void lanes_store(float *p, ap_lanes x)

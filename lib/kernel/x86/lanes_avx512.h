@@ -10,6 +10,8 @@
 
 typedef __m512 ap_lanes;
 
+enum { LANES_HELD = 16, LANES_ROWS = 8 }; /* 16 of 32 registers are sums */
+
 static inline ap_lanes lanes_set(float x) { return _mm512_set1_ps(x); }
 static inline ap_lanes lanes_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void lanes_store(float *p, ap_lanes x) { _mm512_storeu_ps(p, x); }
