@@ -77,14 +77,27 @@ packages_install() {
     }
 }
 
-# How many compilers at once: one per CPU, but 1 GiB of memory for each.
+# Prints FILE of control group GROUP (and of those above it) below FOLDER.
+group_limits() {
+    folder=$1 group=$2 file=$3
+    while :; do
+        cat "$folder$group/$file"
+        [ -n "$group" ] && [ "$group" != / ] || break
+        group=${group%/*}
+    done
+}
+
+# How many compilers at once: one per CPU, but 1 GiB of memory for each, as far as the machine, the control
+# groups (of both versions) and ulimit let us have it.
 build_jobs() {
-    cpus=$(nproc 2>/dev/null || echo 1)
-    memory=$(awk '/^MemAvailable:/ {printf "%.0f", int($2 / 1048576)}' /proc/meminfo 2>/dev/null)
-    limit=$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | awk '/^[0-9]+$/ {printf "%.0f", int($1 / 1073741824); exit}')
-    [ -n "$memory" ] || memory=1
-    [ -n "$limit" ] && [ "$limit" -lt "$memory" ] && memory=$limit
-    [ "$memory" -lt "$cpus" ] && cpus=$memory
-    [ "$cpus" -ge 1 ] || cpus=1
-    echo "$cpus"
+    jobs=$(nproc 2>/dev/null || echo 1)
+    gib=$({
+        awk '/^MemAvailable:/ {print $2 * 1024}' /proc/meminfo
+        group_limits /sys/fs/cgroup "$(sed -n 's/^0:://p' /proc/self/cgroup)" memory.max
+        group_limits /sys/fs/cgroup/memory "$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)" memory.limit_in_bytes
+        ulimit -v | awk '/^[0-9]+$/ {print $1 * 1024}'
+    } 2>/dev/null | awk '/^[0-9.e+]+$/ {if (!n++ || $1 + 0 < least) least = $1 + 0} END {printf "%d", n ? least / 1073741824 + 0.1 : 1}')
+    [ "$gib" -lt "$jobs" ] && jobs=$gib
+    [ "$jobs" -ge 1 ] || jobs=1
+    echo "$jobs"
 }
