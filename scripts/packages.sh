@@ -41,7 +41,8 @@ packages_install() {
         if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
             as_root="sudo -n"
         else
-            complain "installing needs root; run this as root and start again: apt-get install --no-install-recommends $missing"
+            complain "installing needs root; do this as root, then start again:
+  apt-get update && apt-get install --no-install-recommends $missing"
             return 1
         fi
     fi
@@ -61,20 +62,25 @@ packages_install() {
             return 1
         fi
     fi
+    say "Installing them …"
+    log=$(mktemp) || return 1
     # Package lists may be missing (a fresh machine) or old: refresh them only if the first try fails.
     # shellcheck disable=SC2086
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null 2>&1 || {
+    apt_get install -y --no-install-recommends $missing >"$log" 2>&1 || {
         say "Refreshing the package lists …"
-        $as_root apt-get update -q >/dev/null 2>&1 || {
-            complain "the package lists cannot be fetched; is there a network?"
-            return 1
-        }
         # shellcheck disable=SC2086
-        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing || {
-            complain "apt-get could not install: $missing"
-            return 1
-        }
+        apt_get update >"$log" 2>&1 && apt_get install -y --no-install-recommends $missing >"$log" 2>&1
+    } || {
+        tail -5 "$log" >&2
+        rm -f "$log"
+        complain "apt-get could not install: $missing(is there a network?)"
+        return 1
     }
+    rm -f "$log"
+}
+
+apt_get() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q "$@" </dev/null
 }
 
 # Prints FILE of control group GROUP (and of those above it) below FOLDER.
