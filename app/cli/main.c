@@ -27,7 +27,7 @@ static void print_overview(void)
 
 static void print_overview_man(void)
 {
-    (void)puts(".TH APERTO 1 \"\" \"aperto\" \"Aperto manual\"\n.SH NAME\naperto \\- run open\\-weight language models on your own machine\n"
+    (void)puts(".TH aperto 1 \"\" \"aperto\" \"Aperto manual\"\n.SH NAME\naperto \\- run open\\-weight language models on your own machine\n"
                ".SH SYNOPSIS\n.B aperto\n.I COMMAND\n[OPTION...]\n.SH COMMANDS");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         (void)printf(".TP\n.BR aperto\\-%s (1)\n%s\n", commands[i]->name, commands[i]->summary);

@@ -253,7 +253,7 @@ void cli_print_help(const cli_command *c)
 }
 
 /* Dots and quotes at the start of a line, and backslashes, mean something to troff. */
-static void print_troff(const char *text)
+static void put_troff(const char *text)
 {
     for (const char *p = text; *p; p++) {
         if (*p == '\\')
@@ -265,16 +265,24 @@ static void print_troff(const char *text)
         else
             (void)putchar(*p);
     }
+}
+
+static void print_troff(const char *text)
+{
+    put_troff(text);
     (void)putchar('\n');
 }
 
 void cli_print_man(const cli_command *c)
 {
-    (void)printf(".TH APERTO-%s 1 \"\" \"aperto\" \"Aperto manual\"\n.SH NAME\naperto\\-%s \\- ", c->name, c->name);
+    (void)printf(".TH aperto-%s 1 \"\" \"aperto\" \"Aperto manual\"\n.SH NAME\naperto\\-%s \\- ", c->name, c->name);
     print_troff(c->summary);
     (void)printf(".SH SYNOPSIS\n.B aperto %s\n", c->name);
-    print_troff(c->operands);
-    (void)printf("[OPTION...]\n.SH DESCRIPTION\n");
+    if (c->operands[0])
+        print_troff(c->operands);
+    if (c->option_count)
+        (void)puts("[OPTION...]");
+    (void)puts(".SH DESCRIPTION");
     print_troff(c->description);
     if (c->option_count)
         (void)puts(".SH OPTIONS");
@@ -282,7 +290,9 @@ void cli_print_man(const cli_command *c)
         const cli_option *o = &c->options[i];
         if (o->kind == CLI_REFUSED)
             continue;
-        (void)printf(".TP\n.B \"\\%s%s%s\"\n", o->name, o->value ? " " : "", o->value ? o->value : "");
+        (void)fputs(".TP\n.BI \"", stdout);
+        put_troff(o->name);
+        (void)printf("%s\" %s\n", o->value ? " " : "", o->value ? o->value : "");
         print_troff(o->help);
     }
     (void)puts(".SH EXIT STATUS\n0: done, 1: it failed, 2: it was asked wrongly.\n.SH SEE ALSO\n.BR aperto (1)");
