@@ -3,12 +3,14 @@
 TESTDATA ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Meson takes a relative DESTDIR as below the build folder; people mean the folder they are in.
+STAGED = $(if $(DESTDIR),$(if $(filter /%,$(DESTDIR)),$(DESTDIR),$(CURDIR)/$(DESTDIR)))
 
 .PHONY: build run test test-real test-clients test-web test-cross fuzz bench install uninstall clean
 
 build:
-	@test -f build/build.ninja || meson setup build --buildtype=release -Dtests=false -Dprefix=$(PREFIX)
-	ninja -C build
+	@test -f build/build.ninja || meson setup build --buildtype=release -Dtests=false -Dprefix="$(PREFIX)"
+	ninja -C build aperto
 
 run:
 	./start
@@ -36,11 +38,11 @@ bench:
 	sh tests/slow/bench.sh
 
 install: build
-	meson configure build -Dprefix=$(PREFIX)
-	DESTDIR=$(DESTDIR) meson install -C build
+	meson configure build -Dprefix="$(PREFIX)"
+	DESTDIR="$(STAGED)" meson install -C build
 
 uninstall:
-	DESTDIR=$(DESTDIR) sh scripts/uninstall.sh build
+	DESTDIR="$(STAGED)" sh scripts/uninstall.sh build
 
 clean:
 	rm -rf build build-*
