@@ -1,0 +1,117 @@
+#!/bin/sh
+# cross.sh - the law on machines that are not this one, under QEMU's user-mode emulation: older x86-64
+# processors (levels they lack must not be chosen, the digests must hold) and 64-bit ARM; about half an hour.  The ARM
+# libraries are unpacked into build-cache/; nothing is installed.  What this machine lacks the means for is skipped by name.
+# SPDX-License-Identifier: Apache-2.0
+set -u
+. "$(dirname "$0")/common.sh"
+passed=0 failed=0 skipped=0
+
+# report NAME COMMAND…: runs it quietly, shows the end of what it said if it fails.
+report() {
+    name=$1
+    shift
+    if "$@" >"$cache/cross.log" 2>&1; then
+        say "ok      $name"
+        passed=$((passed + 1))
+    else
+        tail -15 "$cache/cross.log"
+        say "FAILED  $name"
+        failed=$((failed + 1))
+    fi
+}
+
+skip() {
+    say "skipped $1: $2"
+    skipped=$((skipped + 1))
+}
+
+# has_levels EMULATOR PROGRAM LEVELS: what the program finds on that processor.
+has_levels() {
+    found=$(timeout 60 $1 "$2" version | sed -n 's/^CPU levels: //p')
+    echo "found '$found', expected '$3'"
+    [ "$found" = "$3" ]
+}
+
+# ---- older x86-64 processors ----
+
+if [ "$(uname -m)" != x86_64 ]; then
+    skip "x86-64" "this machine is $(uname -m)"
+elif ! command -v qemu-x86_64-static >/dev/null 2>&1; then
+    skip "x86-64" "install qemu-user-static"
+else
+    need_build
+    for cpu in "Nehalem:plain" "IvyBridge:plain" "max:avx2 plain"; do
+        report "x86-64 ${cpu%%:*}: levels" has_levels "qemu-x86_64-static -cpu ${cpu%%:*}" "$aperto" "${cpu#*:}"
+    done
+    for cpu in Nehalem max; do
+        report "x86-64 $cpu: law" timeout 1500 qemu-x86_64-static -cpu "$cpu" build-release/tests/law/test_law tests/law/digests.txt --quick
+    done
+fi
+
+# ---- 64-bit ARM ----
+
+arm=$cache/aarch64
+
+# The libraries and all they need, for ARM, out of Debian's archive into a folder; apt's own state is a copy.
+unpack_arm() {
+    [ -f "$arm/whole" ] && return
+    rm -rf "$arm"
+    mkdir -p "$arm/state/lists/partial" "$arm/cache/archives/partial" "$arm/root" && : >"$arm/status" || return 1
+    for step in update "install -y --download-only --no-install-recommends libc6-dev libsodium-dev libutf8proc-dev libjansson-dev
+        libmicrohttpd-dev libedit-dev libseccomp-dev libcmocka-dev"; do
+        # shellcheck disable=SC2086
+        apt-get -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State="$arm/state" -o Dir::State::status="$arm/status" \
+            -o Dir::Cache="$arm/cache" -o APT::Sandbox::User= -o Debug::NoLocking=1 $step </dev/null || return 1
+    done
+    for package in "$arm"/cache/archives/*.deb; do
+        dpkg-deb -x "$package" "$arm/root" || return 1
+    done
+    rm -rf "$arm/cache" "$arm/state"
+    : >"$arm/whole"
+}
+
+build_arm() {
+    cat >"$arm/cross.ini" <<END
+[constants]
+root = '$arm/root'
+[binaries]
+c = 'aarch64-linux-gnu-gcc'
+ar = 'aarch64-linux-gnu-ar'
+strip = 'aarch64-linux-gnu-strip'
+pkgconfig = 'pkg-config'
+exe_wrapper = ['qemu-aarch64-static', '-L', root]
+[built-in options]
+c_args = ['--sysroot=' + root]
+c_link_args = ['--sysroot=' + root]
+[properties]
+sys_root = root
+pkg_config_libdir = [root + '/usr/lib/aarch64-linux-gnu/pkgconfig', root + '/usr/share/pkgconfig']
+[host_machine]
+system = 'linux'
+cpu_family = 'aarch64'
+cpu = 'aarch64'
+endian = 'little'
+END
+    [ -f build-aarch64/build.ninja ] || meson setup build-aarch64 --buildtype=release --cross-file "$arm/cross.ini" || return 1
+    ninja -C build-aarch64 -j "$(build_jobs)"
+}
+
+if ! command -v aarch64-linux-gnu-gcc >/dev/null 2>&1 || ! command -v qemu-aarch64-static >/dev/null 2>&1; then
+    skip "aarch64" "install gcc-aarch64-linux-gnu and qemu-user-static"
+elif ! command -v apt-get >/dev/null 2>&1 || ! unpack_arm >"$cache/cross.log" 2>&1; then
+    skip "aarch64" "the libraries for arm64 could not be fetched ($(tail -1 "$cache/cross.log"))"
+else
+    before=$failed
+    report "aarch64: build" build_arm
+    if [ "$failed" = "$before" ]; then
+        report "aarch64: levels" has_levels "qemu-aarch64-static -L $arm/root" build-aarch64/aperto "plain"
+        report "aarch64: law" timeout 1500 qemu-aarch64-static -L "$arm/root" build-aarch64/tests/law/test_law tests/law/digests.txt --quick
+        for room in base format quant text model engine; do
+            report "aarch64: tests of $room" meson test -C build-aarch64 --no-rebuild --suite "$room" --no-suite slow --timeout-multiplier 10
+        done
+    fi
+fi
+
+say "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
