@@ -48,6 +48,8 @@ ap_sampling ap_sampling_default(void)
 
 static ap_status choose_sizes(ap_engine *e, const ap_engine_options *o, uint64_t *kv_bytes, ap_error *err)
 {
+    if (o->kv_type != AP_KV_F16 && o->kv_type != AP_KV_F32)
+        return ap_fail(err, AP_E_ARG, "KV type %d is none; there are f16 and f32", (int)o->kv_type);
     uint32_t declared = e->model->sizes.context_tokens;
     uint32_t usual = declared < CONTEXT_TOKENS_DEFAULT ? declared : CONTEXT_TOKENS_DEFAULT;
     e->context_tokens = o->context_tokens ? o->context_tokens : usual;
@@ -312,7 +314,8 @@ static void draw(ap_engine *e, ap_live *live, const float *logits, const sink *t
     if (live->wants_logprobs) {
         ap_sample_logprobs(e->sampler, logits, event.token, &event.logprob, e->top, live->top_logprobs);
         event.top = e->top;
-        event.top_count = live->top_logprobs;
+        uint32_t vocab_count = e->model->sizes.vocab_count;
+        event.top_count = live->top_logprobs < vocab_count ? live->top_logprobs : vocab_count;
     }
     take_token(e, live, event.token, &event, to);
 }

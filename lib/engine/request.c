@@ -13,16 +13,17 @@ static bool in_range(float value, float low, float high) { return value >= low &
 
 static ap_status check_sampling(const ap_sampling *s, ap_error *err)
 {
-    if (!in_range(s->temperature, 0, 100))
-        return ap_fail(err, AP_E_ARG, "temperature must be between 0 and 100");
+    /* A smaller divisor would make finite logits infinite. */
+    if (s->temperature != 0 && !in_range(s->temperature, 1e-20f, 100))
+        return ap_fail(err, AP_E_ARG, "temperature must be 0, or between 1e-20 and 100");
     if (!in_range(s->top_p, 0, 1))
         return ap_fail(err, AP_E_ARG, "top_p must be between 0 and 1");
     if (!in_range(s->min_p, 0, 1))
         return ap_fail(err, AP_E_ARG, "min_p must be between 0 and 1");
     if (s->top_k < 0)
         return ap_fail(err, AP_E_ARG, "top_k %d is negative; 0 switches it off", s->top_k);
-    if (!(s->repetition_penalty > 0 && s->repetition_penalty <= 100))
-        return ap_fail(err, AP_E_ARG, "repetition_penalty must be above 0 and at most 100");
+    if (!in_range(s->repetition_penalty, 1e-6f, 100))
+        return ap_fail(err, AP_E_ARG, "repetition_penalty must be between 1e-6 and 100");
     if (!in_range(s->frequency_penalty, -100, 100))
         return ap_fail(err, AP_E_ARG, "frequency_penalty must be between -100 and 100");
     if (!in_range(s->presence_penalty, -100, 100))
