@@ -19,7 +19,7 @@ typedef struct ap_hparams {
     uint32_t kv_head_count; /* divides head_count */
     uint32_t head_width;    /* of a query, key or value head; even */
     uint32_t ffn_width;     /* F */
-    uint32_t vocab_count;   /* V: rows of the embedding */
+    uint32_t vocab_count;   /* V: tokens; the file's embedding may have more rows */
     uint32_t context_tokens;
     uint32_t rope_width; /* rotated dimensions of a head; even, <= head_width */
     float rope_base;

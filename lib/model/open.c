@@ -141,6 +141,8 @@ static ap_status open_into(ap_model *m, ap_error *err)
     if (ap_vocab_count(m->vocab) > m->sizes.vocab_count)
         return ap_fail(err, AP_E_FORMAT, "the vocabulary has %u tokens, the embedding %u rows", ap_vocab_count(m->vocab),
                        m->sizes.vocab_count);
+    /* Rows that fill the embedding up belong to no token: nobody computes or draws them. */
+    m->sizes.vocab_count = m->embedding.rows = m->output.rows = ap_vocab_count(m->vocab);
     describe(m);
     return AP_OK;
 }

@@ -313,6 +313,66 @@ static void wrong_values_are_refused_by_name(void **state)
     ap_model_close(&model);
 }
 
+/* Some models pad their embedding; no token belongs to those rows. */
+static void rows_beyond_the_vocabulary_are_never_drawn(void **state)
+{
+    for (int has_output = 0; has_output < 2; has_output++) {
+        ap_tiny_model tiny = {.seed = 21, .type = 2, .layers = 1, .spare_rows = 500, .has_output = has_output};
+        ap_model *model = open_tiny(&tiny);
+        assert_int_equal(ap_model_info_of(model)->vocab_count, AP_TINY_VOCAB);
+        ap_engine *engine = new_engine(model, 1024, 0, 1);
+        int32_t prompt[10];
+        fill_prompt(prompt, 10, 2);
+        static outcome o;
+        memset(&o, 0, sizeof o);
+        for (uint64_t id = 0; id < 8; id++) {
+            ap_request r = request_of(id, prompt, 10, ANSWER_TOKENS);
+            r.sampling.temperature = id ? 1 : 0;
+            r.sampling.top_k = id % 2 ? 400 : 0;
+            assert_ok(ap_engine_submit(engine, &r, err));
+        }
+        run_all(engine, &o);
+        for (uint64_t id = 0; id < 8; id++)
+            for (uint32_t i = 0; i < ANSWER_TOKENS; i++)
+                assert_in_range(o.tokens[id][i], 0, AP_TINY_VOCAB - 1);
+        int32_t outside = AP_TINY_VOCAB;
+        ap_request r = request_of(9, &outside, 1, 1);
+        assert_int_equal(ap_engine_submit(engine, &r, NULL), AP_E_ARG);
+        ap_engine_destroy(&engine);
+        ap_model_close(&model);
+    }
+}
+
+static void tiny_divisors_and_unknown_cache_types_are_refused(void **state)
+{
+    ap_tiny_model tiny = {.seed = 1, .layers = 1};
+    ap_model *model = open_tiny(&tiny);
+    ap_engine *engine = NULL;
+    ap_engine_options options = {.size = sizeof options, .kv_type = (ap_kv_type)7, .threads = 1};
+    assert_int_equal(ap_engine_create(&engine, model, &options, NULL), AP_E_ARG);
+    engine = new_engine(model, 64, 0, 1);
+    int32_t prompt[4] = {1, 2, 3, 4};
+    /* Dividing by these would make finite logits infinite and put the blame on the model. */
+    ap_request r = request_of(1, prompt, 4, 4);
+    ap_error error = {0};
+    r.sampling.temperature = 1e-40f;
+    assert_int_equal(ap_engine_submit(engine, &r, &error), AP_E_ARG);
+    assert_non_null(strstr(error.message, "temperature"));
+    r.sampling.temperature = 1;
+    r.sampling.repetition_penalty = 1e-40f;
+    assert_int_equal(ap_engine_submit(engine, &r, &error), AP_E_ARG);
+    assert_non_null(strstr(error.message, "repetition_penalty"));
+    static outcome o;
+    memset(&o, 0, sizeof o);
+    r.sampling.temperature = 1e-20f; /* the least that is taken, both at once */
+    r.sampling.repetition_penalty = 1e-6f;
+    assert_ok(ap_engine_submit(engine, &r, err));
+    run_all(engine, &o);
+    assert_int_equal(o.count[1], 4);
+    ap_engine_destroy(&engine);
+    ap_model_close(&model);
+}
+
 static ap_status create_and_answer(void *context)
 {
     ap_engine *engine = NULL;
@@ -350,6 +410,8 @@ int main(void)
         cmocka_unit_test(logits_that_are_not_numbers_fail_one_request_only),
         cmocka_unit_test(stop_string_ends_the_text_wherever_it_starts),
         cmocka_unit_test(wrong_values_are_refused_by_name),
+        cmocka_unit_test(rows_beyond_the_vocabulary_are_never_drawn),
+        cmocka_unit_test(tiny_divisors_and_unknown_cache_types_are_refused),
         cmocka_unit_test(memory_that_ends_is_an_error_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,7 +227,8 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
     put_vocabulary(&w);
 
     float spread = 1 / sqrtf((float)m.width);
-    tensor(&w, "token_embd.weight", m.type, m.width, AP_TINY_VOCAB, 1);
+    uint32_t rows = AP_TINY_VOCAB + m.spare_rows;
+    tensor(&w, "token_embd.weight", m.type, m.width, rows, 1);
     if (m.nan_token) {
         assert_int_equal(m.type, 0);
         float nan = NAN;
@@ -235,7 +236,7 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
     }
     vector(&w, "output_norm.weight", m.width, 1, 0.1f);
     if (m.has_output)
-        tensor(&w, "output.weight", m.type, m.width, AP_TINY_VOCAB, 4 * spread);
+        tensor(&w, "output.weight", m.type, m.width, rows, 4 * spread);
     if (m.has_rope_freqs)
         vector(&w, "rope_freqs.weight", head / 2, 2, 0.5f);
     for (uint32_t layer = 0; layer < m.layers; layer++) {
