@@ -37,6 +37,7 @@ need_python() {
     for package in "$@"; do
         "$python" -c "import $(echo "$package" | tr - _)" 2>/dev/null && continue
         [ "$package" = llama-cpp-python ] && "$python" -c "import llama_cpp" 2>/dev/null && continue
+        [ "$package" = llama-cpp-python ] && { packages_install g++ || exit 1; } # it is compiled for this CPU
         say "installing $package …"
         CMAKE_ARGS="-DGGML_NATIVE=ON" "$python" -m pip install -q "$package" || exit 1
     done
