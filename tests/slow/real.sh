@@ -1,7 +1,8 @@
 #!/bin/sh
 # real.sh TESTDATA - real weights against an outside reference: SmolLM2-135M on the first
 # 20,000 tokens of WikiText-2, ours against llama-cpp-python on the same file and
-# against our own float path on the decoded weights.  About half an hour on two cores.
+# against our own float path on the decoded weights (smollm2_results.md has the figures and why
+# the gates are what they are).  About ten minutes on two quiet cores.
 # SPDX-License-Identifier: Apache-2.0
 set -u
 testdata=${1:-}
@@ -30,9 +31,9 @@ import json, sys
 peer, own = (json.load(open(path)) for path in sys.argv[1:])
 checks = [
     ("negative log-likelihood within 0.2% of the peer's", abs(peer["nll_ratio"] - 1) <= 0.002),
-    ("mean KL divergence from the peer at most 0.01", peer["kl_mean"] <= 0.01),
-    ("equal top choice in at least 97%", peer["top1"] >= 0.97),
-    ("mean KL divergence from our float path at most 0.002", own["kl_mean"] <= 0.002),
+    ("mean KL divergence from the peer at most 0.0045", peer["kl_mean"] <= 0.0045),
+    ("equal top choice in at least 95.5%", peer["top1"] >= 0.955),
+    ("mean KL divergence from our float path at most 0.0035", own["kl_mean"] <= 0.0035),
 ]
 for text, good in checks:
     print("ok    " if good else "FAILED", text)
