@@ -77,7 +77,8 @@ ap_status ap_gguf_get_f32(const ap_gguf *gguf, const char *name, float *out, ap_
 ap_status ap_gguf_get_bool(const ap_gguf *gguf, const char *name, bool *out, ap_error *err);
 ap_status ap_gguf_get_str(const ap_gguf *gguf, const char *name, ap_str *out, ap_error *err);
 
-/* For showing: the string cut to fit and NUL-terminated; empty if there is none of that name. */
+/* For showing: the string cut to fit between two characters and NUL-terminated; empty if there is none of that
+ * name.  It is valid UTF-8, and what would act on a terminal (controls, marks of direction) became '?'. */
 void ap_gguf_copy_str(const ap_gguf *gguf, const char *name, char *out, size_t room);
 
 /* Arrays, made readable in memory of `arena`.  Strings are borrowed from the file.  The

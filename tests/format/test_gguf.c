@@ -487,6 +487,41 @@ static void packed_file_is_read_as_it_was_written(void **state)
     ap_buf_deinit(&file);
 }
 
+static void text_for_showing_is_whole_and_inert(void **state)
+{
+    static const struct {
+        const char *text, *shown;
+    } cases[] = {
+        {"plain \xc3\xa4\xe2\x82\xac", "plain \xc3\xa4\xe2\x82\xac"},
+        {"\x1b[2J \xc2\x9b" "2J\n\x7f", "?[2J ?2J??"},
+        {"a\xe2\x80\xae" "b\xe2\x81\xa6" "c", "a?b?c"},
+        {"\xff\xe2\x82", "??"},
+        {"12345678901234\xc3\xa4", "12345678901234"}, /* the room is 16 bytes: no half character */
+        {"123456789012345\xc3\xa4", "123456789012345"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ap_gguf_writer *w;
+        assert_ok(ap_gguf_writer_create(&w, 32, err));
+        assert_ok(ap_gguf_writer_str(w, "general.name", ap_str_from(cases[i].text), err));
+        int fd = ap_test_temporary();
+        assert_ok(ap_gguf_writer_begin(w, fd, err));
+        assert_ok(ap_gguf_writer_end(w, NULL, err));
+        ap_gguf_writer_destroy(&w);
+        ap_mapping file;
+        assert_ok(ap_file_map(fd, &file, err));
+        ap_gguf *g;
+        assert_ok(ap_gguf_open(&g, file.ptr, file.len, err));
+        char shown[16];
+        ap_gguf_copy_str(g, "general.name", shown, sizeof shown);
+        assert_string_equal(shown, cases[i].shown);
+        ap_gguf_copy_str(g, "absent", shown, sizeof shown);
+        assert_string_equal(shown, "");
+        ap_gguf_close(&g);
+        ap_file_unmap(&file);
+        close(fd);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +536,7 @@ int main(void)
         cmocka_unit_test(gguf_survives_the_collected_bad_files),
         cmocka_unit_test(gguf_declared_tensor_without_data_is_refused),
         cmocka_unit_test(anything_but_a_regular_file_is_refused_at_once),
+        cmocka_unit_test(text_for_showing_is_whole_and_inert),
         cmocka_unit_test(packed_file_is_read_as_it_was_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
