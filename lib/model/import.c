@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "model/model.h"
@@ -120,6 +121,31 @@ static void keep_embedding_in_rows(import *im)
     }
 }
 
+/* Positions as older converters stored them; the forward pass computes its own. */
+static bool is_idle(ap_str name)
+{
+    static const char end[] = ".attn_rot_embd.weight";
+    size_t length = sizeof end - 1;
+    return name.len > length && memcmp(name.ptr + name.len - length, end, length) == 0;
+}
+
+/* A bias or a norm that no rule reads would be left out of every answer without a word. */
+static ap_status refuse_unread(const import *im, ap_arena *arena, ap_error *err)
+{
+    bool *is_read = ap_arena_zero(arena, im->room, sizeof *is_read);
+    if (!is_read)
+        return ap_fail_nomem(err, im->room * sizeof *is_read);
+    for (uint32_t i = 0; i < im->count; i++)
+        is_read[im->sources[i] - ap_gguf_tensor_at(im->gguf, 0)] = true;
+    for (uint32_t i = 0; i < im->room; i++) {
+        ap_str name = ap_gguf_tensor_at(im->gguf, i)->name;
+        if (!is_read[i] && !is_idle(name))
+            return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%.*s' belongs to a feature that this release does not have",
+                           (int)name.len, name.ptr);
+    }
+    return AP_OK;
+}
+
 static ap_status plan(import *im, ap_arena *arena, ap_error *err)
 {
     AP_TRY(read_architecture(im, err));
@@ -131,6 +157,7 @@ static ap_status plan(import *im, ap_arena *arena, ap_error *err)
     if (!im->tensors || !im->sources)
         return ap_fail_nomem(err, im->room * sizeof *im->tensors);
     AP_TRY(ap_rules_walk(im->arch, &im->sizes, add_tensor, im, err));
+    AP_TRY(refuse_unread(im, arena, err));
     keep_embedding_in_rows(im);
     return AP_OK;
 }

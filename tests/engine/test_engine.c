@@ -343,6 +343,30 @@ static void rows_beyond_the_vocabulary_are_never_drawn(void **state)
     }
 }
 
+static ap_status import_with(const char *extra_vector, ap_error *error)
+{
+    ap_tiny_model tiny = {.seed = 2, .layers = 1, .extra_vector = extra_vector};
+    int source = ap_tiny_model_file(&tiny), packed = ap_test_temporary();
+    ap_import_options options = {.size = sizeof options};
+    ap_import_report report;
+    ap_status status = ap_model_import(source, packed, &options, &report, error);
+    close(source);
+    close(packed);
+    return status;
+}
+
+static void tensor_that_no_rule_reads_is_refused_by_name(void **state)
+{
+    static const char *const names[] = {"blk.0.attn_output.bias", "blk.0.attn_q_norm.weight", "output.bias",
+                                        "blk.1.attn_norm.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        ap_error error = {0};
+        assert_int_equal(import_with(names[i], &error), AP_E_UNSUPPORTED);
+        assert_non_null(strstr(error.message, names[i]));
+    }
+    assert_ok(import_with("blk.0.attn_rot_embd.weight", err));
+}
+
 static void tiny_divisors_and_unknown_cache_types_are_refused(void **state)
 {
     ap_tiny_model tiny = {.seed = 1, .layers = 1};
@@ -411,6 +435,7 @@ int main(void)
         cmocka_unit_test(stop_string_ends_the_text_wherever_it_starts),
         cmocka_unit_test(wrong_values_are_refused_by_name),
         cmocka_unit_test(rows_beyond_the_vocabulary_are_never_drawn),
+        cmocka_unit_test(tensor_that_no_rule_reads_is_refused_by_name),
         cmocka_unit_test(tiny_divisors_and_unknown_cache_types_are_refused),
         cmocka_unit_test(memory_that_ends_is_an_error_and_leaks_nothing),
     };

@@ -259,6 +259,8 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
         tensor(&w, NAME("ffn_down.weight"), m.type, m.ffn, m.width, spread);
 #undef NAME
     }
+    if (m.extra_vector)
+        vector(&w, m.extra_vector, m.width, 0, 0.2f);
     size_t start = out->len;
     put(out, "GGUF", 4);
     put_u32(out, 3);
