@@ -60,6 +60,7 @@ void ap_sampler_destroy(ap_sampler **sampler)
 static uint64_t key_of(float value, uint32_t id)
 {
     uint32_t bits;
+    value += 0.0f; /* the two zeros are equal, so they tie */
     memcpy(&bits, &value, sizeof bits);
     bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
     return (uint64_t)bits << 32 | (uint32_t)~id;

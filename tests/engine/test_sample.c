@@ -54,6 +54,25 @@ static void greedy_takes_the_largest_and_the_lower_id_of_two(void **state)
     assert_true(z[300] == 20); /* the caller's logits stay */
 }
 
+static void zeros_of_two_signs_tie(void **state)
+{
+    float z[VOCAB];
+    for (int i = 0; i < VOCAB; i++)
+        z[i] = -1;
+    z[3] = -0.0f;
+    z[5] = 0.0f;
+    ap_sampling p = ap_sampling_default();
+    p.top_k = 1;
+    assert_int_equal(draw(z, &p, &nothing), 3);
+    p.temperature = 0;
+    assert_int_equal(draw(z, &p, &nothing), 3);
+    ap_token_logprob top[2];
+    float logprob;
+    ap_sample_logprobs(sampler, z, 3, &logprob, top, 2);
+    assert_int_equal(top[0].token, 3);
+    assert_int_equal(top[1].token, 5);
+}
+
 /* The set of tokens that any random number can lead to. */
 static unsigned support_of(const float *z, ap_sampling p, bool seen[VOCAB])
 {
@@ -248,6 +267,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_takes_the_largest_and_the_lower_id_of_two),
+        cmocka_unit_test(zeros_of_two_signs_tie),
         cmocka_unit_test(top_k_draws_among_exactly_k),
         cmocka_unit_test(top_p_keeps_the_fewest_that_reach_it),
         cmocka_unit_test(top_p_over_a_flat_distribution_goes_as_far_as_it_must),
