@@ -56,6 +56,8 @@ static ap_status put_str(ap_buf *buf, ap_str text, ap_error *err)
 static ap_status put_name(ap_gguf_writer *w, ap_str name, ap_gguf_kind kind, ap_error *err)
 {
     uint32_t number = kind;
+    if (w->key_count == AP_GGUF_KEYS_MAX)
+        return ap_fail(err, AP_E_LIMIT, "the file would have more than %d keys", AP_GGUF_KEYS_MAX);
     AP_TRY(put_str(&w->keys, name, err));
     AP_TRY(ap_buf_add(&w->keys, &number, 4, err));
     w->key_count++;

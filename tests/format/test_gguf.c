@@ -522,6 +522,33 @@ static void text_for_showing_is_whole_and_inert(void **state)
     }
 }
 
+static void writer_makes_no_file_that_the_reader_refuses(void **state)
+{
+    ap_gguf_writer *w;
+    assert_ok(ap_gguf_writer_create(&w, 32, err)); /* writes the first key itself */
+    for (uint32_t i = 1; i < AP_GGUF_KEYS_MAX; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "k%u", i);
+        assert_ok(ap_gguf_writer_u32(w, name, i, err));
+    }
+    ap_error error = {0};
+    assert_int_equal(ap_gguf_writer_u32(w, "one.more", 0, &error), AP_E_LIMIT);
+    int fd = ap_test_temporary();
+    assert_ok(ap_gguf_writer_begin(w, fd, err));
+    ap_gguf_writer_destroy(&w);
+    ap_mapping file;
+    assert_ok(ap_file_map(fd, &file, err));
+    ap_gguf *g;
+    assert_ok(ap_gguf_open(&g, file.ptr, file.len, err));
+    /* The packed file needs keys of its own: refused before anything is written. */
+    error = (ap_error){0};
+    assert_int_equal(ap_packed_plan(&w, g, AP_STR(""), NULL, 0, &error), AP_E_LIMIT);
+    assert_null(w);
+    ap_gguf_close(&g);
+    ap_file_unmap(&file);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -537,6 +564,7 @@ int main(void)
         cmocka_unit_test(gguf_declared_tensor_without_data_is_refused),
         cmocka_unit_test(anything_but_a_regular_file_is_refused_at_once),
         cmocka_unit_test(text_for_showing_is_whole_and_inert),
+        cmocka_unit_test(writer_makes_no_file_that_the_reader_refuses),
         cmocka_unit_test(packed_file_is_read_as_it_was_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
