@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
-
 #include "kernel/elementary.h"
 #include "kernel/vec.h"
 
@@ -17,15 +15,4 @@ void ap_rope_row(float *row, const float *frequencies, uint32_t width, uint32_t 
 {
     for (uint32_t j = 0; j < width / 2; j++)
         ap_sincosf((float)position * frequencies[j], &row[width / 2 + j], &row[j]);
-}
-
-void ap_rope_apply(float *x, const float *row, uint32_t width, bool halves)
-{
-    const float *cosine = row, *sine = row + width / 2;
-    uint32_t step = halves ? 1 : 2, apart = halves ? width / 2 : 1;
-    for (uint32_t j = 0; j < width / 2; j++) {
-        float a = x[j * step], b = x[j * step + apart];
-        x[j * step] = fmaf(a, cosine[j], -(b * sine[j]));
-        x[j * step + apart] = fmaf(b, cosine[j], a * sine[j]);
-    }
 }

@@ -24,22 +24,24 @@ typedef float ap_exp_sum_fn(float *out, const float *x, uint32_t n, float shift)
 /* The largest element; the sign of a zero is not defined, NaN is not looked for. */
 typedef float ap_largest_fn(const float *x, uint32_t n);
 
+/* Turns the pairs of the first `width` elements of x by a row of ap_rope_row: (2j, 2j + 1), or
+ * (j, j + width / 2) if `halves`.  (a, b) becomes (fma(a, cos, -(b sin)), fma(b, cos, a sin)). */
+typedef void ap_rope_fn(float *x, const float *row, uint32_t width, bool halves);
+
 typedef struct ap_vec_ops {
     ap_rms_norm_fn *rms_norm;
     ap_add_fn *add;
     ap_silu_mul_fn *silu_mul;
     ap_exp_sum_fn *exp_sum;
     ap_largest_fn *largest;
+    ap_rope_fn *rope;
 } ap_vec_ops;
 
-/* ---- Rotary positions: plain C for all levels, a small share of the time ---- */
+/* ---- Tables of rotary positions: once per token, plain C for all levels ---- */
 
 /* frequencies[j] = base^(-2j / width) / divisor / divisors[j] (NULL: 1), j < width / 2. */
 void ap_rope_frequencies(float *frequencies, uint32_t width, float base, float divisor, const float *divisors);
 /* row[j] = cos, row[width / 2 + j] = sin of (float)position * frequencies[j]. */
 void ap_rope_row(float *row, const float *frequencies, uint32_t width, uint32_t position);
-/* Turns the pairs of the first `width` elements of x: (2j, 2j + 1), or (j, j + width / 2) if `halves`.
- * (a, b) becomes (fma(a, cos, -(b sin)), fma(b, cos, a sin)). */
-void ap_rope_apply(float *x, const float *row, uint32_t width, bool halves);
 
 #endif

@@ -83,8 +83,28 @@ static float largest(const float *x, uint32_t n)
     return result;
 }
 
+/* Scalar steps: with the level's flags the compiler makes vectors of them, and may not change a bit. */
+static inline void turn_pairs(float *restrict first, float *restrict second, const float *restrict row, uint32_t pairs,
+                              uint32_t step)
+{
+    const float *restrict cosine = row, *restrict sine = row + pairs;
+    for (uint32_t j = 0; j < pairs; j++) {
+        float a = first[j * step], b = second[j * step];
+        first[j * step] = fmaf(a, cosine[j], -(b * sine[j]));
+        second[j * step] = fmaf(b, cosine[j], a * sine[j]);
+    }
+}
+
+static void rope(float *x, const float *row, uint32_t width, bool halves)
+{
+    if (halves)
+        turn_pairs(x, x + width / 2, row, width / 2, 1);
+    else
+        turn_pairs(x, x + 1, row, width / 2, 2);
+}
+
 void AP_VEC_INSTALL(ap_kernels *kernels)
 {
     kernels->vec = (ap_vec_ops){
-        .rms_norm = rms_norm, .add = add, .silu_mul = silu_mul, .exp_sum = exp_sum, .largest = largest};
+        .rms_norm = rms_norm, .add = add, .silu_mul = silu_mul, .exp_sum = exp_sum, .largest = largest, .rope = rope};
 }

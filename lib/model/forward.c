@@ -260,9 +260,9 @@ static void step_positions(void *context, size_t begin, size_t end, unsigned thr
             vec->add(v, layer->v_bias, (uint32_t)kv_width);
         const float *rope = f->rope + t * s->rope_width;
         for (uint32_t h = 0; h < s->head_count; h++)
-            ap_rope_apply(q + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
+            vec->rope(q + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
         for (uint32_t h = 0; h < s->kv_head_count; h++)
-            ap_rope_apply(k + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
+            vec->rope(k + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
         const token_place *place = &f->places[t];
         ap_kv_write(&f->kv, f->pieces[place->piece].pages[place->position / AP_PAGE_TOKENS], f->layer_index,
                     place->position, k, v);

@@ -1,4 +1,4 @@
-/* kcheck_vec.c - norm, sum, gated activation, and what the sampler asks of logits.
+/* kcheck_vec.c - norm, sum, gated activation, rotary pairs, and what the sampler asks of logits.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -128,6 +128,24 @@ static void check_largest(kcheck *k, int unused)
     }
 }
 
+static void check_rope(kcheck *k, int unused)
+{
+    for (int round = 0; round < 4 * ROUNDS; round++) {
+        uint32_t width = 2 * (1 + kcheck_random(k) % 128);
+        int kind = round % KCHECK_KINDS;
+        float *row = kcheck_guarded(k, width, kcheck_random(k) % 16);
+        float *want = kcheck_guarded(k, width, 0), *got = kcheck_guarded(k, width, kcheck_random(k) % 16);
+        kcheck_fill(k, 0, row, width);
+        kcheck_fill(k, kind, want, width);
+        memcpy(got, want, width * sizeof *got);
+        k->plain.vec.rope(want, row, width, round / KCHECK_KINDS % 2);
+        k->level.vec.rope(got, row, width, round / KCHECK_KINDS % 2);
+        kcheck_same_floats(k, got, want, width, "%u dimensions, %s, inputs %s", width,
+                           round / KCHECK_KINDS % 2 ? "halves" : "neighbours", kcheck_kind_name(kind));
+    }
+    kcheck_guarded_check(k);
+}
+
 typedef struct bench_context {
     float *a, *b, *c;
     uint32_t n;
@@ -165,6 +183,12 @@ static void call_largest(const ap_kernels *kernels, void *context)
     sink += kernels->vec.largest(c->b, c->n);
 }
 
+static void call_rope(const ap_kernels *kernels, void *context)
+{
+    bench_context *c = context;
+    kernels->vec.rope(c->a, c->b, c->n, false);
+}
+
 static void bench(kcheck *k, kcheck_call *call, uint32_t n)
 {
     bench_context c = {.a = kcheck_alloc(k, n * sizeof(float)), .b = kcheck_alloc(k, n * sizeof(float)),
@@ -177,13 +201,14 @@ static void bench(kcheck *k, kcheck_call *call, uint32_t n)
     kcheck_time(k, what, call, &c, n, "el");
 }
 
-enum { MODEL_WIDTH = 2048, VOCABULARY = 128256 };
+enum { MODEL_WIDTH = 2048, VOCABULARY = 128256, HEAD_WIDTH = 128 };
 
 static void bench_rms_norm(kcheck *k, int unused) { bench(k, call_rms_norm, MODEL_WIDTH); }
 static void bench_add(kcheck *k, int unused) { bench(k, call_add, MODEL_WIDTH); }
 static void bench_silu_mul(kcheck *k, int unused) { bench(k, call_silu_mul, MODEL_WIDTH); }
 static void bench_exp_sum(kcheck *k, int unused) { bench(k, call_exp_sum, VOCABULARY); }
 static void bench_largest(kcheck *k, int unused) { bench(k, call_largest, VOCABULARY); }
+static void bench_rope(kcheck *k, int unused) { bench(k, call_rope, HEAD_WIDTH); }
 
 void kcheck_vec(kcheck *k)
 {
@@ -194,6 +219,7 @@ void kcheck_vec(kcheck *k)
         {"silu_mul", 0, level->silu_mul != below->silu_mul, check_silu_mul, bench_silu_mul},
         {"exp_sum", 0, level->exp_sum != below->exp_sum, check_exp_sum, bench_exp_sum},
         {"largest", 0, level->largest != below->largest, check_largest, bench_largest},
+        {"rope", 0, level->rope != below->rope, check_rope, bench_rope},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         kcheck_slot(k, cases[i]);

@@ -219,27 +219,28 @@ static void rotary_rows_are_cosines_and_sines_of_the_float_angle(void **state)
 static void rotary_pairs_are_turned_and_the_rest_stays(void **state)
 {
     enum { WIDTH = 24, ALL = 40 };
-    float frequencies[WIDTH / 2], row[WIDTH], x[ALL], y[ALL];
+    float frequencies[WIDTH / 2], row[WIDTH], still[WIDTH], x[ALL], y[ALL];
     ap_rope_frequencies(frequencies, WIDTH, 10000, 1, NULL);
     ap_rope_row(row, frequencies, WIDTH, 77);
-    for (int halves = 0; halves <= 1; halves++) {
-        fill(x, ALL, 1, 5);
-        memcpy(y, x, sizeof y);
-        ap_rope_apply(y, row, WIDTH, halves);
-        for (uint32_t j = 0; j < WIDTH / 2; j++) {
-            uint32_t first = halves ? j : 2 * j, second = halves ? j + WIDTH / 2 : 2 * j + 1;
-            double c = (double)row[j], s = (double)row[WIDTH / 2 + j], a = (double)x[first], b = (double)x[second];
-            /* A product and an fma, of numbers below one. */
-            assert_true(fabs((double)y[first] - (a * c - b * s)) <= 3 * unit);
-            assert_true(fabs((double)y[second] - (b * c + a * s)) <= 3 * unit);
+    ap_rope_row(still, frequencies, WIDTH, 0);
+    EACH_LEVEL(kernels)
+        for (int halves = 0; halves <= 1; halves++) {
+            fill(x, ALL, 1, 5);
+            memcpy(y, x, sizeof y);
+            kernels.vec.rope(y, row, WIDTH, halves);
+            for (uint32_t j = 0; j < WIDTH / 2; j++) {
+                uint32_t first = halves ? j : 2 * j, second = halves ? j + WIDTH / 2 : 2 * j + 1;
+                float c = row[j], s = row[WIDTH / 2 + j], a = x[first], b = x[second];
+                assert_true(y[first] == fmaf(a, c, -(b * s)) && y[second] == fmaf(b, c, a * s));
+                /* A product and an fma, of numbers below one. */
+                assert_true(fabs((double)y[first] - ((double)a * (double)c - (double)b * (double)s)) <= 3 * unit);
+                assert_true(fabs((double)y[second] - ((double)b * (double)c + (double)a * (double)s)) <= 3 * unit);
+            }
+            assert_memory_equal(y + WIDTH, x + WIDTH, (ALL - WIDTH) * sizeof *x);
+            memcpy(y, x, sizeof y);
+            kernels.vec.rope(y, still, WIDTH, halves);
+            assert_memory_equal(y, x, sizeof y);
         }
-        assert_memory_equal(y + WIDTH, x + WIDTH, (ALL - WIDTH) * sizeof *x);
-        memcpy(y, x, sizeof y);
-        ap_rope_row(row, frequencies, WIDTH, 0);
-        ap_rope_apply(y, row, WIDTH, halves);
-        assert_memory_equal(y, x, sizeof y);
-        ap_rope_row(row, frequencies, WIDTH, 77);
-    }
 }
 
 /* The converter's order of rows makes half-split pairs interleaved: both must turn alike. */
@@ -249,16 +250,19 @@ static void the_two_pairings_differ_in_order_only(void **state)
     float frequencies[WIDTH / 2], row[WIDTH], halves[WIDTH], neighbours[WIDTH];
     ap_rope_frequencies(frequencies, WIDTH, 10000, 1, NULL);
     ap_rope_row(row, frequencies, WIDTH, 4001);
-    fill(halves, WIDTH, 1, 6);
-    for (uint32_t j = 0; j < WIDTH / 2; j++) {
-        neighbours[2 * j] = halves[j];
-        neighbours[2 * j + 1] = halves[j + WIDTH / 2];
-    }
-    ap_rope_apply(halves, row, WIDTH, true);
-    ap_rope_apply(neighbours, row, WIDTH, false);
-    for (uint32_t j = 0; j < WIDTH / 2; j++) {
-        assert_memory_equal(&neighbours[2 * j], &halves[j], sizeof(float));
-        assert_memory_equal(&neighbours[2 * j + 1], &halves[j + WIDTH / 2], sizeof(float));
+    EACH_LEVEL(kernels)
+    {
+        fill(halves, WIDTH, 1, 6);
+        for (uint32_t j = 0; j < WIDTH / 2; j++) {
+            neighbours[2 * j] = halves[j];
+            neighbours[2 * j + 1] = halves[j + WIDTH / 2];
+        }
+        kernels.vec.rope(halves, row, WIDTH, true);
+        kernels.vec.rope(neighbours, row, WIDTH, false);
+        for (uint32_t j = 0; j < WIDTH / 2; j++) {
+            assert_memory_equal(&neighbours[2 * j], &halves[j], sizeof(float));
+            assert_memory_equal(&neighbours[2 * j + 1], &halves[j + WIDTH / 2], sizeof(float));
+        }
     }
 }
 
@@ -287,7 +291,7 @@ static void bits_are_the_committed_ones(void **state)
         for (uint32_t position = 1; position < 200000; position = position * 3 + 1) {
             ap_rope_row(row, frequencies, 128, position);
             ap_hash_add(&hash, row, sizeof row);
-            ap_rope_apply(x, row, 128, position % 2);
+            kernels.vec.rope(x, row, 128, position % 2);
         }
         ap_hash_add(&hash, x, 128 * sizeof *x);
         ap_hash_end(&hash, got);
