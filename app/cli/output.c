@@ -84,7 +84,7 @@ ap_status cli_open_store(ap_store **store, ap_error *err)
     char folder[2048];
     *store = NULL;
     AP_TRY(ap_store_data_folder(folder, sizeof folder, err));
-    return ap_store_open(store, folder, err);
+    return ap_store_open(store, folder, AP_SANDBOX_FULL, err);
 }
 
 ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err)

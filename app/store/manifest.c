@@ -1,5 +1,7 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-#include "store/manifest.h"
+/* A manifest as JSON.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "store/inside.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -11,7 +13,14 @@ enum { MANIFEST_BYTES_MAX = 64 * 1024 };
 static bool get_text(const json_t *object, const char *key, char *out, size_t room)
 {
     const char *text = json_string_value(json_object_get(object, key));
-    return text && strlen(text) < room && snprintf(out, room, "%s", text) >= 0;
+    size_t length = text ? strlen(text) : room;
+    if (length >= room)
+        return false;
+    for (const char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return false; /* it will be printed */
+    memcpy(out, text, length + 1);
+    return true;
 }
 
 static bool get_number(const json_t *object, const char *key, uint64_t *out)
@@ -43,7 +52,7 @@ static bool read_stamp(const json_t *root, ap_file_stamp *stamp)
 static bool read_root(const json_t *root, ap_store_entry *e, ap_file_stamp *stamp)
 {
     ap_import_report *r = &e->report;
-    uint64_t created, context;
+    uint64_t created, context, law;
     if (!get_text(root, "name", e->name, sizeof e->name) || !get_text(root, "digest", e->digest, sizeof e->digest) ||
         !is_digest(e->digest) || !get_number(root, "packed_bytes", &e->packed_bytes) ||
         !get_text(root, "source", e->source, sizeof e->source) ||
@@ -53,8 +62,11 @@ static bool read_root(const json_t *root, ap_store_entry *e, ap_file_stamp *stam
         !get_text(root, "quantization", r->quantization, sizeof r->quantization) ||
         !get_text(root, "notes", r->notes, sizeof r->notes) || !get_number(root, "parameters", &r->parameter_count) ||
         !get_number(root, "source_bytes", &r->source_bytes) || !get_number(root, "context_tokens", &context) ||
-        !json_is_boolean(json_object_get(root, "has_chat_template")) || !read_stamp(root, stamp))
+        !json_is_boolean(json_object_get(root, "has_chat_template")) || !read_stamp(root, stamp) ||
+        !get_number(root, "law", &law) || law > UINT32_MAX || context > UINT32_MAX || !ap_store_name_is_valid(e->name) ||
+        !is_digest(e->source_sha256))
         return false;
+    e->law_version = (unsigned)law;
     e->created = (int64_t)created;
     r->context_tokens = (uint32_t)context;
     r->packed_bytes = e->packed_bytes;
@@ -71,9 +83,10 @@ ap_status ap_manifest_read(const char *path, ap_store_entry *entry, ap_file_stam
     json_error_t why;
     json_t *root = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, &why);
     ap_buf_deinit(&text);
-    bool is_good = root && read_root(root, entry, stamp);
+    bool is_json = root != NULL, is_good = root && read_root(root, entry, stamp);
     json_decref(root);
-    return is_good ? AP_OK : ap_fail(err, AP_E_FORMAT, "the manifest '%s' is damaged%s%s", path, root ? "" : ": ", root ? "" : why.text);
+    return is_good ? AP_OK : ap_fail(err, AP_E_FORMAT, "the manifest '%s' is damaged: %s", path,
+                                     is_json ? "a member is missing or impossible" : why.text);
 }
 
 ap_status ap_manifest_write(const char *path, const ap_store_entry *e, const ap_file_stamp *stamp, ap_error *err)

@@ -6,8 +6,14 @@
  *     models/lock                  held by whoever changes any of it
  *
  * A blob enters by rename after its bytes are synced, a name after its blob; so whatever is found is
- * whole.  Packing runs in a one-shot worker: this process parses no model.  Names are
- * 1 to 96 characters of A-Z a-z 0-9 . _ : -, not starting with . or -.
+ * whole.  Packing runs in a one-shot worker: this process parses no model.  Whoever changes the store
+ * also sweeps it: leftovers of an import that was cut off, cache entries whose file is gone or another
+ * one now, and blobs that nothing refers to any more (none while a manifest is damaged, for nobody knows what
+ * that one means).
+ *
+ * Names are 1 to 96 characters of A-Z a-z 0-9 . _ : -, not starting with . or -, without "..".
+ * MODEL below is a name, the start of a digest, or the path of a GGUF file (whatever has a / or ends in
+ * .gguf and is no name); a name wins.
  *
  * One handle per thread; any number of processes.
  *
@@ -19,17 +25,19 @@
 #include "aperto.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "worker/worker.h"
 
-enum { AP_STORE_NAME_MAX = 96 };
+enum { AP_STORE_NAME_MAX = 96, AP_STORE_PATH_MAX = 1000 /* of a source */ };
 
 /* What a manifest says. */
 typedef struct ap_store_entry {
-    char name[AP_STORE_NAME_MAX + 1]; /* of a cached file: its own name without folder */
+    char name[AP_STORE_NAME_MAX + 1]; /* of a cached file: made from its own name */
     char digest[AP_HASH_HEX];         /* of the packed file */
     uint64_t packed_bytes;
-    char source[1024]; /* where it was imported from */
+    char source[AP_STORE_PATH_MAX + 1]; /* where it was imported from */
     char source_sha256[AP_HASH_HEX];
-    int64_t created; /* Unix time */
+    int64_t created;      /* Unix time */
+    unsigned law_version; /* of the arithmetic it was packed for */
     ap_import_report report;
     bool is_damaged; /* the manifest cannot be read; only `name` is set */
 } ap_store_entry;
@@ -39,28 +47,30 @@ typedef struct ap_store ap_store;
 /* The data folder: $APERTO_DATA, else $XDG_DATA_HOME/aperto, else ~/.local/share/aperto.
  * AP_E_ARG if none of them says anything. */
 ap_status ap_store_data_folder(char *path, size_t room, ap_error *err);
-/* Opens (and makes, where missing) the store below a data folder. */
-ap_status ap_store_open(ap_store **out, const char *data_folder, ap_error *err);
+/* Opens (and makes, where missing) the store below a data folder; `sandbox` is that of packing. */
+ap_status ap_store_open(ap_store **out, const char *data_folder, ap_sandbox_mode sandbox, ap_error *err);
 void ap_store_close(ap_store **store);
 bool ap_store_name_is_valid(const char *name);
+bool ap_store_is_path(const char *model);
 
 /* All names in alphabetical order, damaged ones included; the array is freed with ap_free. */
 ap_status ap_store_list(ap_store *store, ap_store_entry **entries, size_t *count, ap_error *err);
-/* By name, or by the start of a digest (6 digits or more) that only one has.  AP_E_NOTFOUND names the nearest. */
-ap_status ap_store_find(ap_store *store, const char *name, ap_store_entry *entry, ap_error *err);
+/* What is known of MODEL; packs nothing.  AP_E_NOTFOUND names the nearest. */
+ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err);
 
 /* Imports a GGUF file under a name (NULL: made from the file's).  A source that is there already
- * is not packed again.  AP_E_STATE if the name means another model. */
+ * is not packed again, unless its blob is damaged: that mends it.  AP_E_STATE if the name means another model. */
 ap_status ap_store_import(ap_store *store, const char *path, const char *name, ap_progress *progress, void *context,
                           ap_store_entry *entry, ap_error *err);
-/* A name, the start of a digest, or the path of a GGUF file, which is packed into the cache at its first
- * use.  *fd is the packed file, open for reading, its digest checked; the caller closes it. */
+/* Finds MODEL and opens it; a file given by path is packed into the cache at its first use, and again if what
+ * was packed is damaged.  *fd is the packed file, open for reading, its digest checked; the caller closes it. */
 ap_status ap_store_resolve(ap_store *store, const char *model, ap_progress *progress, void *context,
                            ap_store_entry *entry, int *fd, ap_error *err);
-/* Opens a blob and compares its digest; AP_E_INTEGRITY if it differs. */
+/* Opens a blob and compares its digest; AP_E_INTEGRITY if it differs, AP_E_UNSUPPORTED if it was packed for
+ * another law. */
 ap_status ap_store_open_blob(ap_store *store, const ap_store_entry *entry, ap_progress *progress, void *context, int *fd,
                              ap_error *err);
-/* Removes a name; its blob goes when no other name and no cached file needs it. */
-ap_status ap_store_remove(ap_store *store, const char *name, ap_error *err);
+/* Removes a name, or what was packed of a path; the blob goes when nothing else needs it. */
+ap_status ap_store_remove(ap_store *store, const char *model, ap_error *err);
 
 #endif

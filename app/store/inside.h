@@ -1,0 +1,47 @@
+/* inside.h - what the files of this room share: places, walks, packing.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_STORE_INSIDE_H
+#define AP_STORE_INSIDE_H
+
+#include "store/store.h"
+
+enum { AP_STORE_PATH_ROOM = 4096 };
+
+struct ap_store {
+    char folder[2048]; /* …/models */
+    ap_sandbox_mode sandbox;
+};
+
+/* ---- places.c ---- */
+
+void ap_store_name_path(const ap_store *store, const char *name, char path[AP_STORE_PATH_ROOM]);
+void ap_store_blob_path(const ap_store *store, const char *digest, char path[AP_STORE_PATH_ROOM]);
+/* Waits for the lock; the descriptor is closed to give it back. */
+ap_status ap_store_lock(const ap_store *store, int *lock, ap_error *err);
+
+/* Calls fn for each manifest of "names" or "cache", by file name.  One that cannot be read is handed on as a
+ * damaged entry; the others go on. */
+typedef ap_status ap_store_walk_fn(void *context, const char *path, const ap_store_entry *entry,
+                                   const ap_file_stamp *stamp, ap_error *err);
+ap_status ap_store_walk(const ap_store *store, const char *part, ap_store_walk_fn *fn, void *context, ap_error *err);
+
+/* With the lock held: see store.h. */
+ap_status ap_store_sweep(const ap_store *store, ap_error *err);
+
+/* ---- manifest.c ---- */
+
+/* AP_E_FORMAT names the file and what is wrong with it; AP_E_NOTFOUND. */
+ap_status ap_manifest_read(const char *path, ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err);
+/* Atomically; `stamp` (of a source given by path) may be NULL. */
+ap_status ap_manifest_write(const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp, ap_error *err);
+
+/* ---- pack.c ---- */
+
+/* With the lock held: reads and hashes a source file and packs it into a blob, unless a whole blob of these bytes
+ * is there.  Fills all of the entry but the name. */
+ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progress *progress, void *context,
+                               ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err);
+
+#endif

@@ -1,0 +1,190 @@
+/* From a stranger's file to a blob, through a one-shot worker.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "store/inside.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+
+enum { PATH_ROOM = AP_STORE_PATH_ROOM };
+
+typedef struct pack_job {
+    int source_fd, out_fd;
+    char source_sha256[AP_HASH_HEX];
+} pack_job;
+
+/* Runs in the one-shot worker; the report travels back as its bytes. */
+static ap_status pack_in_worker(ap_oneshot *self, void *context, ap_error *err)
+{
+    const pack_job *job = context;
+    ap_import_options options = {.size = sizeof options,
+                                 .source_sha256 = job->source_sha256,
+                                 .progress = ap_oneshot_progress,
+                                 .progress_context = self};
+    ap_import_report report = {0};
+    AP_TRY(ap_model_import(job->source_fd, job->out_fd, &options, &report, err));
+    return ap_oneshot_write(self, &report, sizeof report, err);
+}
+
+typedef struct pack_reply {
+    ap_buf bytes;
+    ap_progress *progress;
+    void *context;
+} pack_reply;
+
+static ap_status keep_reply(void *context, const char *bytes, size_t count, ap_error *err)
+{
+    pack_reply *reply = context;
+    return ap_buf_add(&reply->bytes, bytes, count, err);
+}
+
+static void pass_progress(void *context, uint64_t done, uint64_t total)
+{
+    pack_reply *reply = context;
+    if (reply->progress)
+        reply->progress(reply->context, done, total);
+}
+
+/* Text of strangers: it ends, it is one line, it is UTF-8. */
+static void tidy(char *text, size_t room)
+{
+    text[room - 1] = 0;
+    bool is_utf8 = ap_utf8_valid(ap_str_from(text));
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f || (!is_utf8 && (unsigned char)*p >= 0x80))
+            *p = '?';
+}
+
+/* The report is what an untrusted process sent: no byte of it is taken at its word. */
+static ap_status read_report(ap_buf *bytes, ap_import_report *report, ap_error *err)
+{
+    if (bytes->len != sizeof *report)
+        return ap_fail(err, AP_E_WORKER, "the importing worker gave no report");
+    char *flag = bytes->ptr + offsetof(ap_import_report, has_chat_template);
+    *flag = *flag != 0;
+    memcpy(report, bytes->ptr, sizeof *report);
+    tidy(report->architecture, sizeof report->architecture);
+    tidy(report->name, sizeof report->name);
+    tidy(report->license, sizeof report->license);
+    tidy(report->quantization, sizeof report->quantization);
+    tidy(report->notes, sizeof report->notes);
+    if (report->parameter_count > INT64_MAX || report->source_bytes > INT64_MAX)
+        return ap_fail(err, AP_E_WORKER, "the importing worker gave an impossible report");
+    return AP_OK;
+}
+
+static ap_status run_worker(const ap_store *store, pack_job *job, ap_progress *progress, void *context,
+                            ap_import_report *report, ap_error *err)
+{
+    pack_reply reply = {.bytes = {.limit = sizeof *report}, .progress = progress, .context = context};
+    ap_oneshot_options options = {.fds = &job->source_fd, .fd_count = 1, .output_fd = job->out_fd, .sandbox = store->sandbox,
+                                  .result = keep_reply, .progress = pass_progress, .context = &reply};
+    ap_status status = ap_worker_oneshot(pack_in_worker, job, &options, err);
+    if (status == AP_OK)
+        status = read_report(&reply.bytes, report, err);
+    ap_buf_deinit(&reply.bytes);
+    return status;
+}
+
+/* Packs an open source into a new blob; fills digest, sizes and report of the entry. */
+static ap_status pack(const ap_store *store, pack_job *job, const ap_file_stamp *source, ap_progress *progress, void *context,
+                      ap_store_entry *entry, ap_error *err)
+{
+    char target[PATH_ROOM];
+    ap_file_new file;
+    ap_file_stamp stamp;
+    (void)snprintf(target, sizeof target, "%s/blobs/packing", store->folder);
+    AP_TRY(ap_file_new_begin(&file, target, err));
+    job->out_fd = file.fd;
+    ap_status status = run_worker(store, job, progress, context, &entry->report, err);
+    if (status == AP_OK)
+        status = ap_file_stamp_of(job->source_fd, &stamp, err);
+    if (status == AP_OK && !ap_file_stamp_equal(&stamp, source))
+        status = ap_fail(err, AP_E_STATE, "the file changed while it was read");
+    if (status == AP_OK)
+        status = ap_hash_file(file.fd, AP_HASH_BLAKE2B, entry->digest, NULL, NULL, err);
+    if (status == AP_OK)
+        status = ap_file_stamp_of(file.fd, &stamp, err);
+    if (status != AP_OK) {
+        ap_file_new_abort(&file);
+        return status;
+    }
+    entry->packed_bytes = stamp.bytes;
+    ap_store_blob_path(store, entry->digest, file.path);
+    return ap_file_new_commit(&file, 0444, err);
+}
+
+typedef struct known_source {
+    const char *sha256;
+    ap_store_entry *found;
+    bool is_found;
+} known_source;
+
+static ap_status look_for_source(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
+                                 ap_error *err)
+{
+    known_source *k = context;
+    if (k->is_found || entry->is_damaged || entry->law_version != AP_LAW_VERSION ||
+        strcmp(entry->source_sha256, k->sha256) != 0)
+        return AP_OK;
+    *k->found = *entry;
+    k->is_found = true;
+    return AP_OK;
+}
+
+/* True with the entry filled if a whole blob of these bytes is there. */
+static ap_status find_source(const ap_store *store, const char *sha256, ap_store_entry *entry, bool *is_found, ap_error *err)
+{
+    known_source k = {.sha256 = sha256, .found = entry};
+    AP_TRY(ap_store_walk(store, "names", look_for_source, &k, err));
+    if (!k.is_found)
+        AP_TRY(ap_store_walk(store, "cache", look_for_source, &k, err));
+    *is_found = k.is_found;
+    if (k.is_found) {
+        char blob[PATH_ROOM], digest[AP_HASH_HEX] = "";
+        int fd;
+        ap_store_blob_path(store, entry->digest, blob);
+        if (ap_file_open(blob, &fd, NULL) == AP_OK) {
+            (void)ap_hash_file(fd, AP_HASH_BLAKE2B, digest, NULL, NULL, NULL);
+            close(fd);
+        }
+        *is_found = strcmp(digest, entry->digest) == 0; /* else it is packed again, over the damaged one */
+    }
+    if (!*is_found)
+        *entry = (ap_store_entry){0};
+    return AP_OK;
+}
+
+ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progress *progress, void *context,
+                               ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err)
+{
+    pack_job job;
+    char full[PATH_MAX];
+    bool is_known = false;
+    AP_TRY(ap_file_open(path, &job.source_fd, err));
+    ap_status status = ap_file_stamp_of(job.source_fd, stamp, err);
+    if (!realpath(path, full) || strlen(full) > AP_STORE_PATH_MAX)
+        status = ap_fail(err, AP_E_LIMIT, "the path is longer than %d bytes", AP_STORE_PATH_MAX);
+    if (status == AP_OK)
+        status = ap_hash_file(job.source_fd, AP_HASH_SHA256, job.source_sha256, progress, context, err);
+    if (status == AP_OK)
+        status = find_source(store, job.source_sha256, entry, &is_known, err);
+    if (status == AP_OK && !is_known)
+        status = pack(store, &job, stamp, progress, context, entry, err);
+    close(job.source_fd);
+    if (status != AP_OK) {
+        ap_error_prefix(err, path);
+        return status;
+    }
+    memcpy(entry->source_sha256, job.source_sha256, sizeof entry->source_sha256);
+    (void)snprintf(entry->source, sizeof entry->source, "%.*s", AP_STORE_PATH_MAX, full);
+    tidy(entry->source, sizeof entry->source);
+    entry->law_version = AP_LAW_VERSION;
+    entry->created = ap_clock_wall();
+    return AP_OK;
+}

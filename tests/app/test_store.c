@@ -1,0 +1,623 @@
+/* The model store: what is found is whole, what was stored stays, what nothing needs goes.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "support.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "store/store.h"
+#include "tiny_model.h"
+
+static char folder[] = "/tmp/aperto-store-XXXXXX";
+static char data[256], first[256], second[256]; /* data folder; two models as GGUF files */
+
+/* ---- Help ---------------------------------------------------------------- */
+
+static const char *at(const char *format, const char *part)
+{
+    static char paths[4][1024];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+    (void)snprintf(path, sizeof paths[0], format, part);
+    return path;
+}
+
+static const char *in_data(const char *part) { return at(at("%s/models/%%s", data), part); }
+
+static void write_file(const char *path, const char *bytes, size_t count)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, count), count);
+    close(fd);
+}
+
+static void write_model(const char *path, uint64_t seed)
+{
+    const ap_tiny_model tiny = {.seed = seed, .width = 64, .ffn = 128, .heads = 2, .kv_heads = 1, .layers = 1};
+    ap_buf bytes = {0};
+    ap_tiny_model_write(&tiny, &bytes);
+    write_file(path, bytes.ptr, bytes.len);
+    ap_buf_deinit(&bytes);
+}
+
+/* File names of a part of the store that contain `word`. */
+static unsigned count_files(const char *part, const char *word)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(in_data(part));
+    assert_non_null(dir);
+    for (struct dirent *d; (d = readdir(dir));)
+        count += d->d_name[0] != '.' && strstr(d->d_name, word);
+    closedir(dir);
+    return count;
+}
+
+static void flip_a_bit(const char *path)
+{
+    assert_int_equal(chmod(path, 0644), 0);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    char byte;
+    assert_int_equal(pread(fd, &byte, 1, 5000), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, 5000), 1);
+    close(fd);
+}
+
+static const char *blob_of(const ap_store_entry *entry) { return in_data(at("blobs/%s.aperto", entry->digest)); }
+
+static ap_store *open_store(void)
+{
+    ap_store *store;
+    assert_ok(ap_store_open(&store, data, AP_SANDBOX_FULL, err));
+    return store;
+}
+
+static ap_store_entry import(ap_store *store, const char *path, const char *name)
+{
+    ap_store_entry entry;
+    assert_ok(ap_store_import(store, path, name, NULL, NULL, &entry, err));
+    return entry;
+}
+
+/* The call fails with this status, and its message has this word. */
+#define assert_refused(wanted, word, expression)                                                          \
+    do {                                                                                                  \
+        ap_error refused_ = {0}, *err = &refused_;                                                        \
+        ap_status got_ = (expression);                                                                    \
+        if (got_ != (wanted) || !strstr(refused_.message, word))                                          \
+            fail_msg("%s: %s (%s)", #expression, ap_status_text(got_), refused_.message);                 \
+    } while (0)
+
+static void remove_tree(const char *path)
+{
+    char command[1200];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", path);
+    assert_int_equal(system(command), 0);
+}
+
+static int make_models(void **state)
+{
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(data, sizeof data, "%s/data", folder);
+    (void)snprintf(first, sizeof first, "%s/First Model.Q4.gguf", folder);
+    (void)snprintf(second, sizeof second, "%s/second.gguf", folder);
+    return 0;
+}
+
+static int remove_models(void **state)
+{
+    remove_tree(folder);
+    return 0;
+}
+
+/* Each test begins with an empty store and two fresh files. */
+static int begin(void **state)
+{
+    remove_tree(data);
+    write_model(first, 1);
+    write_model(second, 2);
+    return 0;
+}
+
+/* ---- Names and folders --------------------------------------------------- */
+
+static void names_that_could_leave_the_folder_are_invalid(void **state)
+{
+    static const char *const bad[] = {"", ".", "..", ".hidden", "-x", "a/b", "a..b", "a b", "a\nb", "\xc3\xa9", "a\\b", "a*"};
+    static const char *const good[] = {"a", "A-1", "smollm2:135m", "x_y.z", "0"};
+    char longest[AP_STORE_NAME_MAX + 2];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(ap_store_name_is_valid(bad[i]));
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(ap_store_name_is_valid(good[i]));
+    memset(longest, 'a', sizeof longest);
+    longest[AP_STORE_NAME_MAX + 1] = 0;
+    assert_false(ap_store_name_is_valid(longest));
+    longest[AP_STORE_NAME_MAX] = 0;
+    assert_true(ap_store_name_is_valid(longest));
+}
+
+static void the_data_folder_follows_the_environment(void **state)
+{
+    char path[4096];
+    assert_int_equal(setenv("HOME", "/somebody", 1), 0);
+    (void)unsetenv("XDG_DATA_HOME");
+    (void)unsetenv("APERTO_DATA");
+    assert_ok(ap_store_data_folder(path, sizeof path, err));
+    assert_string_equal(path, "/somebody/.local/share/aperto");
+    (void)setenv("XDG_DATA_HOME", "relative", 1); /* not allowed by its rules: as if unset */
+    assert_ok(ap_store_data_folder(path, sizeof path, err));
+    assert_string_equal(path, "/somebody/.local/share/aperto");
+    (void)setenv("XDG_DATA_HOME", "/xdg", 1);
+    assert_ok(ap_store_data_folder(path, sizeof path, err));
+    assert_string_equal(path, "/xdg/aperto");
+    (void)setenv("APERTO_DATA", "/own", 1);
+    assert_ok(ap_store_data_folder(path, sizeof path, err));
+    assert_string_equal(path, "/own");
+    assert_refused(AP_E_LIMIT, "longer", ap_store_data_folder(path, 3, err));
+    (void)unsetenv("APERTO_DATA");
+    (void)unsetenv("XDG_DATA_HOME");
+    (void)unsetenv("HOME");
+    assert_refused(AP_E_ARG, "APERTO_DATA", ap_store_data_folder(path, sizeof path, err));
+}
+
+static void a_file_where_the_folder_should_be_is_named(void **state)
+{
+    ap_store *store;
+    assert_refused(AP_E_IO, "second.gguf", ap_store_open(&store, second, AP_SANDBOX_FULL, err));
+    assert_null(store);
+}
+
+/* ---- Importing ----------------------------------------------------------- */
+
+static void an_import_is_found_opened_and_read_only(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry made = import(store, first, NULL), found;
+    struct stat st;
+    int fd;
+    assert_string_equal(made.name, "first-model.q4");
+    assert_string_equal(made.report.architecture, "llama");
+    assert_ok(ap_store_resolve(store, "first-model.q4", NULL, NULL, &found, &fd, err));
+    assert_string_equal(found.digest, made.digest);
+    assert_string_equal(found.source, first);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0444);
+    assert_int_equal((uint64_t)st.st_size, found.packed_bytes);
+    close(fd);
+    char start[9];
+    (void)snprintf(start, sizeof start, "%.8s", made.digest);
+    assert_ok(ap_store_find(store, start, &found, err));
+    assert_string_equal(found.name, "first-model.q4");
+    ap_store_close(&store);
+}
+
+static void equal_sources_share_a_blob_which_goes_with_the_last_name(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a"), b = import(store, first, "b");
+    assert_string_equal(a.digest, b.digest);
+    assert_int_equal(count_files("blobs", ".aperto"), 1);
+    assert_ok(ap_store_remove(store, "a", err));
+    assert_int_equal(count_files("blobs", ".aperto"), 1);
+    int fd;
+    assert_ok(ap_store_resolve(store, "b", NULL, NULL, &b, &fd, err));
+    close(fd);
+    assert_ok(ap_store_remove(store, "b", err));
+    assert_int_equal(count_files("blobs", ".aperto"), 0);
+    assert_refused(AP_E_NOTFOUND, "no model 'b'", ap_store_remove(store, "b", err));
+    ap_store_close(&store);
+}
+
+static void a_name_in_use_keeps_its_meaning(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a"), entry;
+    assert_refused(AP_E_STATE, "'a'", ap_store_import(store, second, "a", NULL, NULL, &entry, err));
+    assert_ok(ap_store_find(store, "a", &entry, err));
+    assert_string_equal(entry.digest, a.digest);
+    (void)import(store, first, "a"); /* the same again is fine */
+    ap_store_close(&store);
+}
+
+static void a_refused_file_leaves_nothing(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry entry;
+    static const char *const names[] = {"../evil", "/etc/x", "-rf", ""};
+    for (size_t i = 0; i < 4; i++)
+        assert_refused(AP_E_ARG, "possible name", ap_store_import(store, first, names[i], NULL, NULL, &entry, err));
+    write_file(second, "GGUF\3\0\0\0", 8);
+    ap_error error = {0};
+    assert_int_not_equal(ap_store_import(store, second, "cut", NULL, NULL, &entry, &error), AP_OK);
+    assert_non_null(strstr(error.message, "second.gguf"));
+    assert_refused(AP_E_NOTFOUND, "gone.gguf", ap_store_import(store, "/tmp/gone.gguf", "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_ARG, "folder", ap_store_import(store, folder, "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_ARG, "device", ap_store_import(store, "/dev/zero", "x", NULL, NULL, &entry, err));
+    const char *fifo = at("%s/fifo", folder);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_refused(AP_E_ARG, "pipe", ap_store_import(store, fifo, "x", NULL, NULL, &entry, err));
+    (void)unlink(fifo);
+    assert_int_equal(count_files("blobs", ""), 0);
+    assert_int_equal(count_files("names", ""), 0);
+    ap_store_close(&store);
+}
+
+static void a_full_disk_keeps_what_was_there(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a"), entry;
+    struct rlimit old, tight = {.rlim_cur = 20000};
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    tight.rlim_max = old.rlim_max;
+    void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    ap_error error = {0};
+    ap_status status = ap_store_import(store, second, "b", NULL, NULL, &entry, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    (void)signal(SIGXFSZ, before);
+    assert_int_not_equal(status, AP_OK);
+    assert_true(error.message[0]);
+    assert_int_equal(count_files("names", ""), 1);
+    assert_int_equal(count_files("blobs", ""), 1);
+    int fd;
+    assert_ok(ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
+    close(fd);
+    (void)import(store, second, "b");
+    ap_store_close(&store);
+}
+
+static void leftovers_of_a_cut_off_import_are_no_models_and_go(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a"), *entries;
+    size_t count;
+    write_file(in_data("blobs/packing.new-Ab12Cd"), "half", 4);
+    write_file(in_data("names/b.json.new-Ab12Cd"), "{\"na", 4);
+    /* A blob without a name: the machine stopped between the two. */
+    write_file(in_data("blobs/00000000000000000000000000000000000000000000000000000000000000aa.aperto"), "x", 1);
+    write_file(in_data("blobs/README"), "not ours", 8);
+    assert_ok(ap_store_list(store, &entries, &count, err));
+    assert_int_equal(count, 1);
+    ap_free(entries);
+    (void)import(store, second, "c");
+    assert_int_equal(count_files("blobs", "packing"), 0);
+    assert_int_equal(count_files("names", "new-"), 0);
+    assert_int_equal(count_files("blobs", ".aperto"), 2);
+    assert_int_equal(count_files("blobs", "README"), 1);
+    assert_int_equal(access(blob_of(&a), R_OK), 0);
+    ap_store_close(&store);
+}
+
+static void eight_imports_at_once_end_whole(void **state)
+{
+    pid_t children[8];
+    ap_store *store = open_store();
+    for (int i = 0; i < 8; i++) {
+        children[i] = fork();
+        assert_true(children[i] >= 0);
+        if (children[i] == 0) {
+            ap_store_entry entry;
+            char name[16];
+            (void)snprintf(name, sizeof name, "m%d", i / 2); /* each name twice, each file four times */
+            _exit(ap_store_import(store, i / 2 % 2 ? first : second, name, NULL, NULL, &entry, NULL) == AP_OK ? 0 : 1);
+        }
+    }
+    for (int i = 0; i < 8; i++) {
+        int how;
+        assert_int_equal(waitpid(children[i], &how, 0), children[i]);
+        assert_int_equal(how, 0);
+    }
+    ap_store_entry *entries;
+    size_t count;
+    assert_ok(ap_store_list(store, &entries, &count, err));
+    assert_int_equal(count, 4);
+    for (size_t i = 0; i < count; i++) {
+        int fd;
+        assert_ok(ap_store_open_blob(store, &entries[i], NULL, NULL, &fd, err));
+        close(fd);
+    }
+    ap_free(entries);
+    assert_int_equal(count_files("blobs", ""), 2);
+    ap_store_close(&store);
+}
+
+static void an_import_that_is_killed_is_no_model(void **state)
+{
+    ap_store *store = open_store();
+    for (useconds_t wait = 0; wait < 40000; wait += 8000) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            ap_store_entry entry;
+            _exit(ap_store_import(store, first, "a", NULL, NULL, &entry, NULL) == AP_OK ? 0 : 1);
+        }
+        (void)usleep(wait);
+        (void)kill(child, SIGKILL);
+        int how, fd;
+        (void)waitpid(child, &how, 0);
+        ap_store_entry entry;
+        ap_status status = ap_store_resolve(store, "a", NULL, NULL, &entry, &fd, NULL);
+        assert_true(status == AP_OK || status == AP_E_NOTFOUND);
+        if (status == AP_OK) {
+            close(fd);
+            assert_ok(ap_store_remove(store, "a", err));
+        }
+    }
+    ap_store_entry a = import(store, first, "a");
+    assert_int_equal(access(blob_of(&a), R_OK), 0);
+    assert_int_equal(count_files("blobs", ""), 1);
+    ap_store_close(&store);
+}
+
+/* ---- Finding ------------------------------------------------------------- */
+
+static void a_near_name_is_suggested(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry entry;
+    (void)import(store, first, "smollm2");
+    assert_refused(AP_E_NOTFOUND, "did you mean 'smollm2'?", ap_store_find(store, "smolm2", &entry, err));
+    assert_refused(AP_E_NOTFOUND, "did you mean 'smollm2'?", ap_store_find(store, "smol", &entry, err));
+    assert_refused(AP_E_NOTFOUND, "aperto list", ap_store_find(store, "llama-3.1-8b", &entry, err));
+    assert_refused(AP_E_NOTFOUND, "possible name", ap_store_find(store, "a b", &entry, err));
+    ap_store_close(&store);
+}
+
+static void a_damaged_manifest_is_named_and_others_go_on(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a"), *entries, entry;
+    size_t count;
+    (void)import(store, second, "b");
+    static const char *const damages[] = {"", "{", "[]", "{\"name\":\"b\"}", "\xff\xfe", "{\"name\":\"a\",\"name\":\"b\"}"};
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        write_file(in_data("names/b.json"), damages[i], strlen(damages[i]));
+        assert_refused(AP_E_FORMAT, "names/b.json", ap_store_find(store, "b", &entry, err));
+        assert_ok(ap_store_list(store, &entries, &count, err));
+        assert_int_equal(count, 2);
+        assert_false(entries[0].is_damaged);
+        assert_true(entries[1].is_damaged);
+        assert_string_equal(entries[1].name, "b");
+        ap_free(entries);
+    }
+    /* Nobody knows which blob it meant, so none goes; it can be removed, and then the blob goes. */
+    (void)import(store, first, "c");
+    assert_int_equal(count_files("blobs", ".aperto"), 2);
+    assert_ok(ap_store_remove(store, "b", err));
+    assert_int_equal(count_files("blobs", ".aperto"), 1);
+    assert_int_equal(access(blob_of(&a), R_OK), 0);
+    ap_store_close(&store);
+}
+
+static void a_manifest_under_a_foreign_name_is_damaged(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry entry;
+    (void)import(store, first, "a");
+    assert_int_equal(link(in_data("names/a.json"), in_data("names/b.json")), 0);
+    assert_refused(AP_E_FORMAT, "names/b.json", ap_store_find(store, "b", &entry, err));
+    ap_store_close(&store);
+}
+
+static void a_long_manifest_is_refused(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry entry;
+    char *big = calloc(1, 100000);
+    assert_non_null(big);
+    memset(big, ' ', 100000);
+    write_file(in_data("names/b.json"), big, 100000);
+    free(big);
+    assert_refused(AP_E_LIMIT, "limit", ap_store_find(store, "b", &entry, err));
+    assert_ok(ap_store_remove(store, "b", err));
+    ap_store_close(&store);
+}
+
+/* ---- Damage -------------------------------------------------------------- */
+
+static void a_flipped_bit_is_found_and_mended_by_a_new_import(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a");
+    int fd = 0;
+    flip_a_bit(blob_of(&a));
+    assert_refused(AP_E_INTEGRITY, "'a'", ap_store_open_blob(store, &a, NULL, NULL, &fd, err));
+    assert_int_equal(fd, -1);
+    assert_refused(AP_E_INTEGRITY, "damaged", ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
+    (void)import(store, first, "a");
+    assert_ok(ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
+    close(fd);
+    ap_store_close(&store);
+}
+
+static void a_blob_that_is_gone_or_cut_is_named(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a");
+    int fd;
+    assert_int_equal(chmod(blob_of(&a), 0644), 0);
+    assert_int_equal(truncate(blob_of(&a), 100), 0);
+    assert_refused(AP_E_INTEGRITY, "'a'", ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
+    assert_int_equal(unlink(blob_of(&a)), 0);
+    assert_refused(AP_E_NOTFOUND, ".aperto", ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
+    ap_store_close(&store);
+}
+
+/* ---- Files by path ------------------------------------------------------- */
+
+static void count_reports(void *context, uint64_t done, uint64_t total) { ++*(unsigned *)context; }
+
+static void a_file_by_path_is_packed_once(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a, b;
+    int fd;
+    assert_refused(AP_E_NOTFOUND, "not packed", ap_store_find(store, first, &a, err));
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &a, &fd, err));
+    close(fd);
+    struct stat before, after;
+    assert_int_equal(stat(blob_of(&a), &before), 0);
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &b, &fd, err));
+    close(fd);
+    assert_string_equal(a.digest, b.digest);
+    assert_int_equal(stat(blob_of(&a), &after), 0);
+    assert_true(before.st_ino == after.st_ino);
+    assert_ok(ap_store_find(store, first, &b, err));
+    /* It is in no list, for it has no name; a name for it costs nothing. */
+    ap_store_entry *entries;
+    size_t count;
+    assert_ok(ap_store_list(store, &entries, &count, err));
+    assert_int_equal(count, 0);
+    ap_free(entries);
+    (void)import(store, first, "a");
+    assert_int_equal(count_files("blobs", ""), 1);
+    ap_store_close(&store);
+}
+
+static void a_changed_file_is_packed_again_and_the_old_one_goes(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a, b;
+    int fd;
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &a, &fd, err));
+    close(fd);
+    write_model(first, 3);
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &b, &fd, err));
+    close(fd);
+    assert_string_not_equal(a.digest, b.digest);
+    assert_int_equal(count_files("blobs", ""), 1);
+    assert_int_equal(count_files("cache", ""), 1);
+    ap_store_close(&store);
+}
+
+static void a_damaged_cache_mends_itself(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a;
+    int fd;
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &a, &fd, err));
+    close(fd);
+    flip_a_bit(blob_of(&a));
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &a, &fd, err));
+    close(fd);
+    assert_int_equal(unlink(blob_of(&a)), 0);
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &a, &fd, err));
+    close(fd);
+    ap_store_close(&store);
+}
+
+static void a_cached_file_is_removed_by_its_path(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a;
+    int fd;
+    assert_ok(ap_store_resolve(store, first, NULL, NULL, &a, &fd, err));
+    close(fd);
+    assert_ok(ap_store_remove(store, first, err));
+    assert_int_equal(count_files("blobs", ""), 0);
+    assert_int_equal(access(first, R_OK), 0);
+    assert_refused(AP_E_NOTFOUND, "nothing was packed", ap_store_remove(store, first, err));
+    ap_store_close(&store);
+}
+
+static void a_name_wins_over_a_file(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a, b = import(store, first, "second.gguf");
+    int fd;
+    char old[1024];
+    assert_non_null(getcwd(old, sizeof old));
+    assert_int_equal(chdir(folder), 0);
+    assert_ok(ap_store_resolve(store, "second.gguf", NULL, NULL, &a, &fd, err));
+    close(fd);
+    assert_string_equal(a.digest, b.digest);
+    assert_ok(ap_store_resolve(store, "./second.gguf", NULL, NULL, &a, &fd, err));
+    close(fd);
+    assert_string_not_equal(a.digest, b.digest);
+    assert_int_equal(chdir(old), 0);
+    ap_store_close(&store);
+}
+
+static void progress_is_told(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a;
+    unsigned reports = 0;
+    assert_ok(ap_store_import(store, first, "a", count_reports, &reports, &a, err));
+    assert_true(reports > 0);
+    ap_store_close(&store);
+}
+
+/* ---- Memory -------------------------------------------------------------- */
+
+static ap_status use_all(void *context)
+{
+    ap_store *store;
+    ap_store_entry *entries, entry;
+    size_t count;
+    ap_error err = {0};
+    AP_TRY(ap_store_open(&store, data, AP_SANDBOX_FULL, &err));
+    ap_status status = ap_store_list(store, &entries, &count, &err);
+    ap_free(status == AP_OK ? entries : NULL);
+    if (status == AP_OK)
+        status = ap_store_find(store, "b", &entry, &err);
+    if (status == AP_OK) /* known already: nothing is packed */
+        status = ap_store_import(store, first, "a", NULL, NULL, &entry, &err);
+    ap_store_close(&store);
+    return status;
+}
+
+static void every_lack_of_memory_comes_back_as_such(void **state)
+{
+    ap_store *store = open_store();
+    (void)import(store, first, "a");
+    (void)import(store, second, "b");
+    ap_test_each_oom(use_all, NULL);
+    int fd;
+    ap_store_entry a;
+    assert_ok(ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
+    close(fd);
+    ap_store_close(&store);
+}
+
+#define T(test) cmocka_unit_test_setup(test, begin)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(names_that_could_leave_the_folder_are_invalid),
+        T(the_data_folder_follows_the_environment),
+        T(a_file_where_the_folder_should_be_is_named),
+        T(an_import_is_found_opened_and_read_only),
+        T(equal_sources_share_a_blob_which_goes_with_the_last_name),
+        T(a_name_in_use_keeps_its_meaning),
+        T(a_refused_file_leaves_nothing),
+        T(a_full_disk_keeps_what_was_there),
+        T(leftovers_of_a_cut_off_import_are_no_models_and_go),
+        T(eight_imports_at_once_end_whole),
+        T(an_import_that_is_killed_is_no_model),
+        T(a_near_name_is_suggested),
+        T(a_damaged_manifest_is_named_and_others_go_on),
+        T(a_manifest_under_a_foreign_name_is_damaged),
+        T(a_long_manifest_is_refused),
+        T(a_flipped_bit_is_found_and_mended_by_a_new_import),
+        T(a_blob_that_is_gone_or_cut_is_named),
+        T(a_file_by_path_is_packed_once),
+        T(a_changed_file_is_packed_again_and_the_old_one_goes),
+        T(a_damaged_cache_mends_itself),
+        T(a_cached_file_is_removed_by_its_path),
+        T(a_name_wins_over_a_file),
+        T(progress_is_told),
+        T(every_lack_of_memory_comes_back_as_such),
+    };
+    return cmocka_run_group_tests_name("store", tests, make_models, remove_models);
+}
