@@ -38,7 +38,7 @@ static ap_map_slot *find_slot(const ap_map *map, ap_str key, uint32_t hash)
         ap_map_slot *slot = &map->slots[i];
         if (!slot->key)
             return slot;
-        if (slot->hash == hash && slot->length == key.len && memcmp(slot->key, key.ptr, key.len) == 0)
+        if (slot->hash == hash && ap_str_equal((ap_str){slot->key, slot->length}, key))
             return slot;
     }
 }
