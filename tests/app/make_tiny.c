@@ -1,0 +1,17 @@
+/* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT]
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "support.h"
+#include "tiny_model.h"
+
+int main(int argc, char **argv)
+{
+    ap_tiny_model tiny = {.seed = 1, .type = 8, .layers = 1, .ffn = 256, .context = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 2048};
+    ap_buf bytes = {0};
+    ap_tiny_model_write(&tiny, &bytes);
+    FILE *out = argc > 1 ? fopen(argv[1], "wb") : NULL;
+    bool is_good = out && fwrite(bytes.ptr, 1, bytes.len, out) == bytes.len;
+    is_good = out && fclose(out) == 0 && is_good;
+    ap_buf_deinit(&bytes);
+    return !is_good;
+}

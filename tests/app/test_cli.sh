@@ -1,0 +1,121 @@
+#!/bin/sh
+# test_cli.sh APERTO MAKE_TINY ASK IMPORT_TOOL - the program as people meet it: answers, exit codes, one-line errors.
+# SPDX-License-Identifier: Apache-2.0
+set -u
+aperto=$1 make_tiny=$2 ask=$3 import_tool=$4
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+export APERTO_DATA="$work/data" NO_COLOR=1
+cd "$work" || exit 1
+passed=0 failed=0
+
+ok() { passed=$((passed + 1)); }
+bad() {
+    failed=$((failed + 1))
+    printf 'FAILED %s\n' "$*"
+    sed 's/^/    /' err out 2>/dev/null | head -5
+}
+# expect CODE WORD ARGUMENT…: exit code, and for an error one line on standard error with WORD in it.
+expect() {
+    code=$1 word=$2
+    shift 2
+    timeout 60 "$aperto" "$@" >out 2>err </dev/null
+    got=$?
+    [ "$got" = "$code" ] || { bad "aperto $*: exit $got, not $code"; return; }
+    if [ "$code" != 0 ]; then
+        [ "$(wc -l <err)" = 1 ] && grep -q '^aperto: error: ' err && grep -qF -- "$word" err || { bad "aperto $*: no line with '$word'"; return; }
+    else
+        [ -z "$word" ] || grep -qF -- "$word" out || { bad "aperto $*: no '$word' on standard output"; return; }
+    fi
+    ok
+}
+json() { python3 -c 'import json,sys; d=json.load(open("out")); sys.exit(not eval(sys.argv[1]))' "$1" && ok || bad "JSON: $1"; }
+
+"$make_tiny" tiny.gguf && "$make_tiny" other.gguf 64 || exit 1
+mkfifo pipe
+
+# Words
+expect 2 "did you mean 'run'" runn
+expect 2 "did you mean '--temp'" run x y --tmp 1
+expect 2 "needs MODEL" run
+expect 0 "Usage: aperto run" run --help
+expect 0 "aperto" --help
+expect 0 ".TH aperto-run" help --man run
+for c in run serve pull list show verify rm tokenize render logits bench version; do expect 0 "Usage: aperto $c" "$c" --help; done
+
+# Numbers
+for o in -n --top-k --seed --ctx --threads; do
+    for v in -1 1e308 nan 9223372036854775808 12x ''; do expect 2 "option $o" run tiny hi "$o" "$v"; done
+done
+for o in --temp --top-p --min-p; do
+    for v in -1 1e308 nan 1x ''; do expect 2 "option $o" run tiny hi "$o" "$v"; done
+done
+for o in -p -n -d -b -r --threads; do expect 2 "option $o" bench tiny "$o" -1; done
+expect 2 "option --port" serve tiny --port 65536
+expect 2 "option --memory" serve tiny --memory lots
+expect 2 "--kv-type" run tiny hi --kv-type q4
+expect 2 "--grammar is not in this release" run tiny hi --grammar f
+expect 2 "not in this release" pull hf:some/model
+
+# Files
+expect 1 "cannot be opened" pull missing.gguf
+expect 1 "a pipe" pull pipe
+expect 1 "a device" pull /dev/zero
+expect 1 "a folder" pull /tmp
+expect 1 "no possible name" pull tiny.gguf --as ../x
+printf 'GGUFxxxxxxxxxxxxxxxxxxxxxxxxxxxx' >broken.gguf
+expect 1 "version" pull broken.gguf
+[ -z "$(ls data/models/blobs 2>/dev/null)" ] && ok || bad "a refused import left something behind"
+
+# The store
+expect 0 "tiny" pull tiny.gguf --as tiny
+expect 0 "tiny" list
+expect 1 "did you mean 'tiny'" show tini
+expect 0 "apache-2.0" show tiny
+expect 0 "is intact" verify tiny
+expect 1 "means another model" pull other.gguf --as tiny
+expect 0 "" show tiny --json
+json 'd["quantization"] == "Q8_0" and len(d["digest"]) == 64'
+expect 0 "" pull tiny.gguf --as twin
+[ "$(ls data/models/blobs | wc -l)" = 1 ] && ok || bad "the same bytes are there twice"
+expect 0 "" rm twin
+expect 0 "is intact" verify tiny
+
+# Answers
+expect 0 "" run tiny "hello" --temp 0 -n 8 --json
+json 'd["completion_tokens"] <= 8 and d["finish_reason"] in ("stop", "length") and d["prompt_tokens"] > 0'
+cp out first
+expect 0 "" run tiny "hello" --temp 0 -n 8 --json --threads 1 --isa plain
+python3 -c 'import json; assert json.load(open("first"))["text"] == json.load(open("out"))["text"]' && ok || bad "plain C answers otherwise"
+expect 0 "" run ./tiny.gguf "hello" --raw -n 4 --seed 7
+expect 1 " 64 " run other.gguf "$(printf 'long %.0s' $(seq 60))" -n 4
+printf 'from a pipe' | timeout 60 "$aperto" run tiny -n 4 --temp 0 >out 2>err && ok || bad "a prompt through a pipe"
+grep -q "$(printf '\033')" out err && bad "colours without a terminal" || ok
+expect 2 "the prompt is empty" run tiny ""
+timeout 60 "$aperto" list >/dev/full 2>err && bad "a full device was not noticed" || ok
+
+# Tokens and bits
+expect 0 "" tokenize tiny "the <|im_end|> test" --json
+json '258 not in d["ids"]'
+expect 0 "" tokenize tiny "the <|im_end|> test" --special --json
+json '258 in d["ids"]'
+printf 'H\303\251llo  w\360\237\214\215rld\n\ttabs' >text
+timeout 60 "$aperto" tokenize tiny --file text >ids 2>err && timeout 60 "$aperto" tokenize tiny --decode --file ids >back 2>err
+cmp -s text back && ok || bad "tokenize and back"
+ids=$(seq -s, 1 200)
+digest=$(timeout 60 "$aperto" logits tiny --tokens "$ids" --all --digest)
+for o in "--chunk 1" "--chunk 7" "--chunk 64" "--threads 1" "--threads 3" $("$aperto" version --json | python3 -c 'import json,sys; print(" ".join("--isa=" + i for i in json.load(sys.stdin)["isa"]))'); do
+    # shellcheck disable=SC2086
+    [ "$(timeout 120 "$aperto" logits tiny --tokens "$ids" --all --digest $o)" = "$digest" ] && ok || bad "another digest with $o"
+done
+expect 0 "" bench tiny -p 16 -n 4 -r 1 --json
+json '[r["kind"] for r in d["results"]] == ["prompt", "generate"]'
+printf '{"messages":[{"role":"user","content":"hi <|im_end|>"}],"add_generation_prompt":true}' >chat.json
+expect 0 "<|im_start|>assistant" render tiny --context chat.json
+
+# The library alone
+"$import_tool" tiny.gguf tiny.aperto >/dev/null && timeout 60 "$ask" tiny.aperto "the" >out 2>err && ok || bad "the example program"
+timeout 60 "$ask" tiny.gguf "the" >out 2>err && bad "the example took a file that is not packed" || ok
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
