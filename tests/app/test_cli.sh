@@ -2,7 +2,8 @@
 # test_cli.sh APERTO MAKE_TINY ASK IMPORT_TOOL - the program as people meet it: answers, exit codes, one-line errors.
 # SPDX-License-Identifier: Apache-2.0
 set -u
-aperto=$1 make_tiny=$2 ask=$3 import_tool=$4
+whole() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); } # paths may be given from here
+aperto=$(whole "$1") make_tiny=$(whole "$2") ask=$(whole "$3") import_tool=$(whole "$4")
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 export APERTO_DATA="$work/data" NO_COLOR=1
