@@ -206,6 +206,7 @@ class Page(unittest.TestCase):
         self.assertEqual(b.run("document.querySelectorAll('article').length"), 0)
         self.assert_quiet()
 
+    @unittest.skipIf("serve_tiny" in " ".join(sys.argv), "a tiny model has often ended before the click")
     def test_stop(self):
         b = self.browser
         self.open()
