@@ -343,7 +343,7 @@ static ap_status find_ends(ap_tokenizer *t, ap_error *err)
 {
     static const char *const known[] = {
         "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>",
-        "<|end_of_text|>", "</s>", "<EOT>", "<|EOT|>", "[EOS]", "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+        "<|end_of_text|>", "</s>", "<EOT>", "<|EOT|>", "[EOS]", ("<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"),
         "<|end|>" /* last: see below */};
     enum { KNOWN = sizeof known / sizeof known[0] };
     t->ends = ap_arena_zero(&t->arena, KNOWN + 3, sizeof *t->ends);

@@ -178,7 +178,7 @@ static void put_vocabulary(writer *w)
         ap_utf8_put(is_plain ? b : shifted++, pieces[b]);
     }
     static const char *const rest[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", "the", "in", "er", "an", "on",
-                                       "re", "\xc4\xa0t", "\xc4\xa0""a", "\xc4\xa0the", "he", "user", "us"};
+                                       "re", "\xc4\xa0t", ("\xc4\xa0" "a"), "\xc4\xa0the", "he", "user", "us"};
     for (unsigned i = 0; i < 16; i++)
         (void)snprintf(pieces[256 + i], sizeof pieces[0], "%s", rest[i]);
     key_array(w, "tokenizer.ggml.tokens", KEY_STRING, AP_TINY_VOCAB);
