@@ -1,7 +1,8 @@
 #!/bin/sh
 # compilers.sh [--quick] - the committed digests, reproduced by a library that gcc -O1, clang -O1 and
 # clang -O3 have built (gcc -O3 is the build everyone has).  --quick: only on the best level of this CPU,
-# whole prompts.  A build folder each, kept between runs.  A compiler that is not installed is skipped by name.
+# whole prompts.  A build folder each, kept between runs.  A compiler that is not installed is skipped
+# by name.
 # SPDX-License-Identifier: Apache-2.0
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -11,7 +12,8 @@ jobs=$(build_jobs)
 
 # build FOLDER COMPILER LEVEL: the test and what it needs, nothing else.
 build() {
-    [ -f "$1/build.ninja" ] || CC=$2 meson setup "$1" --werror --buildtype=release -Doptimization="$3" || return 1
+    [ -f "$1/build.ninja" ] ||
+        CC=$2 meson setup "$1" --werror --buildtype=release -Doptimization="$3" || return 1
     ninja -C "$1" -j "$jobs" tests/law/test_law
 }
 

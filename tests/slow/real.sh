@@ -14,6 +14,37 @@ testdata=${1:-}
 testdata=$(cd "$testdata" && pwd)
 need_build
 need_model
+
+# The law on real weights: one digest of all logits for 1,100 ids (two attention segments), whatever the
+# CPU level, the threads and the cut of the prompt.  Chunks are tried on the best level.
+law_holds() {
+    want=$(cat tests/law/smollm2.txt)
+    awk 'BEGIN { for (i = 0; i < 1100; i++) printf "%s%d", i ? "," : "", (i * 7919 + i * i * 31 + 11) % 49152 }' \
+        >"$cache/law_ids.txt"
+    levels=$("$aperto" version | sed -n 's/^CPU levels: //p')
+    [ -n "$levels" ] || return 1
+    for level in $levels; do
+        set -- "$@" "--isa $level --threads 2"
+    done
+    for threads in 1 2 3; do
+        for chunk in "" "--chunk 1" "--chunk 7" "--chunk 64"; do
+            set -- "$@" "--threads $threads $chunk"
+        done
+    done
+    wrong=0
+    for way in "$@"; do
+        # shellcheck disable=SC2086
+        got=$(timeout 900 "$aperto" logits "$gguf" --file "$cache/law_ids.txt" --all --digest $way)
+        [ "$got" = "$want" ] && continue
+        say "FAILED $way: gives '$got', committed is $want"
+        wrong=$((wrong + 1))
+    done
+    say "law on real weights: $(($# - wrong)) passed, $wrong failed"
+    [ "$wrong" = 0 ]
+}
+say "== the law of same bits"
+law_holds || exit 1
+
 need_python numpy llama-cpp-python
 tool=build-release/tests/golden/compare
 "build-release/tests/golden/import_tool" "$gguf" "$cache/smollm2.aperto" || exit 1
