@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 const char *ap_status_text(ap_status status)
 {
     switch (status) {
@@ -17,12 +19,21 @@ const char *ap_status_text(ap_status status)
     return "unknown status";
 }
 
-/* Names out of a stranger's file go into messages: nothing in them may move the cursor. */
+/* Names out of a stranger's file go into messages, and messages to terminals and into JSON: what is left is UTF-8
+ * in one line that cannot act.  It never grows. */
 static void make_one_line(char *text)
 {
-    for (unsigned char *p = (unsigned char *)text; *p; p++)
-        if (*p < 0x20 || *p == 0x7f)
-            *p = '?';
+    size_t left = strlen(text), length;
+    char *out = text;
+    for (const char *p = text; left > 0; p += length, left -= length) {
+        if (ap_utf8_is_inert(ap_utf8_next(p, left, &length))) {
+            memmove(out, p, length);
+            out += length;
+        } else {
+            *out++ = '?';
+        }
+    }
+    *out = 0;
 }
 
 void ap_error_write(ap_error *err, ap_status status, const char *format, ...)

@@ -78,6 +78,17 @@ bool ap_utf8_valid(ap_str text)
     return true;
 }
 
+/* Controls move the cursor (terminals take U+0080 to U+009F for them too), marks of direction reorder what stands
+ * around them. */
+bool ap_utf8_is_inert(int32_t code)
+{
+    bool is_control = code < 0x20 || (code >= 0x7f && code < 0xa0); /* AP_UTF8_BAD and AP_UTF8_SHORT are below 0x20 */
+    bool is_separator = code == 0x2028 || code == 0x2029;
+    bool is_direction = (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0x200e ||
+                        code == 0x200f || code == 0x061c;
+    return !is_control && !is_separator && !is_direction;
+}
+
 size_t ap_utf8_tail(ap_str text)
 {
     for (size_t back = 1; back <= 3 && back <= text.len; back++) {

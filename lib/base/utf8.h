@@ -19,6 +19,9 @@ int32_t ap_utf8_next(const char *p, size_t n, size_t *length);
 /* Writes 1 to 4 bytes and returns how many; `code` must be a scalar value. */
 size_t ap_utf8_put(uint32_t code, char out[4]);
 bool ap_utf8_valid(ap_str text);
+/* Whether what ap_utf8_next returned may stand in a line shown to people: not what is no character, a control, a
+ * separator of lines or a mark of direction. */
+bool ap_utf8_is_inert(int32_t code);
 /* How many bytes at the end are the start of a character that is not complete: 0 to 3. */
 size_t ap_utf8_tail(ap_str text);
 /* Adds text, each maximal invalid part replaced by U+FFFD. */

@@ -431,21 +431,13 @@ ap_status ap_gguf_get_str(const ap_gguf *g, const char *name, ap_str *out, ap_er
     return AP_OK;
 }
 
-/* Controls move the cursor, marks of direction reorder what stands around them. */
-static bool is_shown(int32_t code)
-{
-    bool is_control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-    bool is_direction = (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
-    return !is_control && !is_direction; /* AP_UTF8_BAD and AP_UTF8_SHORT are below 0x20 */
-}
-
 void ap_gguf_copy_str(const ap_gguf *g, const char *name, char *out, size_t room)
 {
     ap_str text = {0};
     (void)ap_gguf_get_str(g, name, &text, NULL);
     size_t used = 0, length;
     for (size_t i = 0; i < text.len; i += length) {
-        bool is_kept = is_shown(ap_utf8_next(text.ptr + i, text.len - i, &length));
+        bool is_kept = ap_utf8_is_inert(ap_utf8_next(text.ptr + i, text.len - i, &length));
         size_t bytes = is_kept ? length : 1;
         if (used + bytes >= room)
             break;

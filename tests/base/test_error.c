@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/utf8.h"
 #include "support.h"
 
 static void every_status_has_its_text(void **state)
@@ -27,6 +28,28 @@ static void a_message_is_one_line(void **state)
     ap_error_prefix(NULL, "x");
 }
 
+/* A name out of a stranger's file, as a refusal shows it on a terminal or in JSON. */
+static void a_message_is_whole_utf8_and_cannot_act_on_a_terminal(void **state)
+{
+    ap_error error = {0};
+    (void)ap_fail(&error, AP_E_FORMAT, "tensor '%s'", "a\xc2\x9b" "2J\xe2\x80\xae" "b\xe2\x80\xa8" "c\xff\xe2\x82");
+    assert_string_equal(error.message, "tensor 'a?2J?b?c??'");
+    (void)ap_fail(&error, AP_E_FORMAT, "tensor '%s'", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
+    assert_string_equal(error.message, "tensor '\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80'");
+    /* Wherever the cut falls, no half character is left. */
+    char text[sizeof error.message + 8];
+    for (size_t shift = 0; shift < 4; shift++) {
+        memset(text, 'x', shift);
+        for (size_t i = shift; i + 5 <= sizeof text; i += 4)
+            memcpy(text + i, "\xf0\x9f\x98\x80", 5);
+        (void)ap_fail(&error, AP_E_FORMAT, "%s", text);
+        assert_true(ap_utf8_valid(ap_str_from(error.message)));
+        ap_error_prefix(&error, "\xc2\x9b" "file");
+        assert_true(ap_utf8_valid(ap_str_from(error.message)));
+        assert_true(memcmp(error.message, "?file: ", 7) == 0);
+    }
+}
+
 static void a_long_message_is_cut(void **state)
 {
     char text[3000];
@@ -49,6 +72,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_status_has_its_text),
         cmocka_unit_test(a_message_is_one_line),
+        cmocka_unit_test(a_message_is_whole_utf8_and_cannot_act_on_a_terminal),
         cmocka_unit_test(a_long_message_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
