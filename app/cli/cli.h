@@ -26,6 +26,9 @@ typedef enum cli_kind {
     CLI_NUMBER, /* int64_t, low to high */
     CLI_REAL,   /* double, low to high */
     CLI_SIZE,   /* int64_t bytes: 512M, 4G */
+    CLI_ISA,    /* const char *: a level this CPU has */
+    CLI_KV,     /* ap_kv_type */
+    CLI_SANDBOX, /* ap_sandbox_mode */
     CLI_REFUSED /* known, not in this release: named */
 } cli_kind;
 
@@ -73,13 +76,27 @@ int cli_parse(const cli_command *command, int argc, char **argv, unsigned *count
 void cli_print_help(const cli_command *command);
 /* A troff man page on standard output. */
 void cli_print_man(const cli_command *command);
-/* The nearest of `names` to a mistyped word, or NULL. */
+/* The nearest of `names` to a mistyped or abbreviated word, or NULL. */
 const char *cli_nearest(const char *word, const char *const *names, size_t count);
-/* Ids out of "1,2,3" (commas, spaces, newlines); freed with ap_free. */
-ap_status cli_read_ids(const char *text, int32_t **ids, size_t *count, ap_error *err);
-/* "f16" or "f32". */
-ap_status cli_read_kv_type(const char *text, ap_kv_type *out, ap_error *err);
-ap_status cli_read_sandbox(const char *text, ap_sandbox_mode *out, ap_error *err);
+/* Ids out of "1,2,3" (commas, spaces, newlines), perhaps none; freed with ap_free. */
+ap_status cli_read_ids(ap_str text, int32_t **ids, size_t *count, ap_error *err);
+/* The same, at least one, of `text`, given as `option`, or if that is NULL of a file; CLI_DONE, or the exit code after a message. */
+int cli_read_ids_of(const char *text, const char *option, const char *file, int32_t **ids, size_t *count);
+/* A whole file, or standard input for "-". */
+ap_status cli_read_file(const char *file, size_t limit, ap_buf *out, ap_error *err);
+/* The rows that several commands share. */
+#define CLI_OPTION_JSON(out) {"--json", NULL, CLI_FLAG, out, .help = "Print JSON."}
+#define CLI_OPTION_THREADS(out) \
+    {"--threads", "N", CLI_NUMBER, out, 1, 256, "Threads; one per available CPU if not given."}
+#define CLI_OPTION_ISA(out)                                                                                   \
+    {"--isa", "NAME", CLI_ISA, out,                                                                           \
+     .help = "CPU level; the best this CPU has if not given. 'aperto version' lists them. The results are the same."}
+#define CLI_OPTION_KV(out) \
+    {"--kv-type", "T", CLI_KV, out, .help = "Type of stored keys and values: f16 (default) or f32."}
+#define CLI_OPTION_SANDBOX                \
+    {"--sandbox", "MODE", CLI_SANDBOX, &cli_sandbox, \
+     .help = "full (default): fail where the kernel lacks a part of the sandbox; reduced: do without that part."}
+extern ap_sandbox_mode cli_sandbox; /* of every worker this command starts */
 
 /* ---- Models ---- */
 
@@ -89,8 +106,11 @@ ap_status cli_open_store(ap_store **store, ap_error *err);
 ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err);
 /* The file that holds MODEL's vocabulary: a GGUF file is opened as it is, nothing is packed. */
 ap_status cli_open_vocab(const char *model, int *fd, ap_error *err);
-/* A one-shot's result function: to standard output. */
-ap_status cli_print_result(void *context, const char *bytes, size_t count, ap_error *err);
+/* Runs fn in a one-shot worker with one descriptor open for reading; what it writes goes to standard output.
+ * The exit code, after the message if it failed. */
+int cli_run_oneshot(ap_oneshot_fn *fn, void *context, int fd);
+/* Text of a model: on a terminal without control characters, so that it cannot steer the terminal. */
+void cli_put_text(const char *text, size_t length);
 /* Says in a sentence when this CPU has nothing better than plain C. */
 void cli_warn_plain(void);
 

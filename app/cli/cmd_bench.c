@@ -4,12 +4,14 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/pool.h"
 #include "cli/cli.h"
 
 enum { REPETITIONS_MAX = 100 };
 
 static int64_t prompt = 512, generate = 128, depth, batch = 1, threads, repetitions = 5;
-static const char *isa, *kv_type_text = "f16";
+static const char *isa;
+static ap_kv_type kv_type;
 static bool as_json;
 
 static const cli_option options[] = {
@@ -18,16 +20,12 @@ static const cli_option options[] = {
     {"-d", "N", CLI_NUMBER, &depth, 0, 1 << 20, "Tokens already in the context before each test (0)."},
     {"-b", "N", CLI_NUMBER, &batch, 1, 256, "Requests at once in the generation test (1)."},
     {"-r", "N", CLI_NUMBER, &repetitions, 1, REPETITIONS_MAX, "Repetitions, after one to warm up (5); the median counts."},
-    {"--threads", "N", CLI_NUMBER, &threads, 1, 256, "Threads; one per available CPU if not given."},
-    {"--isa", "NAME", CLI_TEXT, &isa, .help = "CPU level: plain, avx2, avx512, avx512vnni; the best if not given."},
-    {"--kv-type", "T", CLI_TEXT, &kv_type_text, .help = "Type of stored keys and values: f16 (default) or f32."},
-    {"--json", NULL, CLI_FLAG, &as_json, .help = "Print JSON."},
+    CLI_OPTION_THREADS(&threads),
+    CLI_OPTION_ISA(&isa),
+    CLI_OPTION_KV(&kv_type),
+    CLI_OPTION_JSON(&as_json),
+    CLI_OPTION_SANDBOX,
 };
-
-typedef struct job {
-    int fd;
-    ap_kv_type kv_type;
-} job;
 
 /* Times of the runs of one test, in nanoseconds. */
 typedef struct timing {
@@ -48,6 +46,7 @@ static double rate(const timing *t, uint64_t ns) { return (double)t->tokens * 1e
 typedef struct run_clock {
     uint32_t waiting;
     uint64_t first_ns;
+    ap_error failure; /* of the first request that failed */
 } run_clock;
 
 static void take_event(void *context, const ap_event *event)
@@ -55,6 +54,8 @@ static void take_event(void *context, const ap_event *event)
     run_clock *c = context;
     if (event->kind == AP_EVENT_TOKEN && event->answer_count == 0 && c->waiting && --c->waiting == 0)
         c->first_ns = ap_clock_ns();
+    if (event->kind == AP_EVENT_FAILED && c->failure.status == AP_OK)
+        c->failure = *event->error;
 }
 
 /* Runs `requests` of `count` prompt tokens and `answer` drawn ones; tells the time to everybody's first token and after it. */
@@ -80,6 +81,8 @@ static ap_status run_once(ap_engine *engine, uint32_t vocab, uint32_t requests, 
     while (busy && status == AP_OK)
         status = ap_engine_step(engine, take_event, &clock, &busy, err);
     uint64_t end = ap_clock_ns();
+    if (status == AP_OK && clock.failure.status != AP_OK)
+        status = ap_fail(err, clock.failure.status, "%s", clock.failure.message);
     *prompt_ns = clock.first_ns - start;
     *answer_ns = end - clock.first_ns;
     ap_free(ids);
@@ -109,7 +112,54 @@ static ap_status measure(ap_engine *engine, uint32_t vocab, timing *p, timing *g
     return AP_OK;
 }
 
-static ap_status report(ap_oneshot *self, timing *t, unsigned thread_count, const char *level, bool is_first, ap_error *err)
+/* ---- How fast this machine reads memory: no token can come faster than its weights ---- */
+
+enum { READ_BYTES = 256 * 1024 * 1024, READ_PIECE = 1024 * 1024, READ_PASSES = 4 };
+
+typedef struct reading {
+    const uint64_t *words;
+    uint64_t sums[AP_POOL_THREADS_MAX];
+} reading;
+
+static void read_piece(void *context, size_t begin, size_t end, unsigned thread)
+{
+    reading *r = context;
+    uint64_t sum[8] = {0};
+    for (size_t i = begin; i + 8 <= end; i += 8)
+        for (size_t k = 0; k < 8; k++)
+            sum[k] += r->words[i + k];
+    for (size_t k = 0; k < 8; k++)
+        r->sums[thread] += sum[k];
+}
+
+/* Bytes per second, the best of a few passes over more than any cache holds. */
+static ap_status measure_reading(unsigned thread_count, double *bytes_per_s, ap_error *err)
+{
+    ap_pool *pool;
+    uint64_t *words = ap_alloc_aligned(READ_BYTES), best_ns = UINT64_MAX;
+    if (!words)
+        return ap_fail_nomem(err, READ_BYTES);
+    memset(words, 1, READ_BYTES);
+    ap_status status = ap_pool_create(&pool, thread_count, err);
+    if (status == AP_OK) {
+        reading r = {.words = words};
+        for (unsigned pass = 0; pass < READ_PASSES; pass++) {
+            uint64_t start = ap_clock_ns();
+            ap_pool_run(pool, READ_BYTES / sizeof *words, READ_PIECE / sizeof *words, read_piece, &r);
+            uint64_t ns = ap_clock_ns() - start;
+            best_ns = ns < best_ns ? ns : best_ns;
+        }
+        volatile uint64_t sink = r.sums[0]; /* so that the reading is not left out */
+        (void)sink;
+        *bytes_per_s = (double)READ_BYTES * 1e9 / (double)best_ns;
+    }
+    ap_pool_destroy(&pool);
+    ap_free(words);
+    return status;
+}
+
+static ap_status report(ap_oneshot *self, timing *t, unsigned thread_count, const char *level, double bytes_per_token,
+                        double bytes_per_s, bool is_first, ap_error *err)
 {
     ap_buf out = {0};
     size_t n = (size_t)repetitions;
@@ -117,54 +167,68 @@ static ap_status report(ap_oneshot *self, timing *t, unsigned thread_count, cons
     double median = n % 2 ? rate(t, t->ns[n / 2]) : (rate(t, t->ns[n / 2]) + rate(t, t->ns[n / 2 - 1])) / 2;
     double slowest = rate(t, t->ns[n - 1]), fastest = rate(t, t->ns[0]);
     bool is_generate = strcmp(t->kind, "prompt") != 0;
+    char of_ceiling[32] = "null";
+    if (is_generate)
+        (void)snprintf(of_ceiling, sizeof of_ceiling, "%.3f", bytes_per_token * median / bytes_per_s);
     ap_status status;
     if (as_json)
         status = ap_buf_printf(&out, err,
                                "%s{\"kind\":\"%s\",\"tokens\":%" PRIu64 ",\"depth\":%lld,\"batch\":%lld,\"threads\":%u,\"isa\":\"%s\",\"tokens_per_s\":%.2f,"
-                               "\"min\":%.2f,\"max\":%.2f,\"repetitions\":%lld,\"of_ceiling\":null}",
+                               "\"min\":%.2f,\"max\":%.2f,\"repetitions\":%lld,\"of_ceiling\":%s}",
                                is_first ? "" : ",", t->kind, t->tokens, (long long)depth, is_generate ? (long long)batch : 1LL, thread_count,
-                               level, median, slowest, fastest, (long long)repetitions);
+                               level, median, slowest, fastest, (long long)repetitions, of_ceiling);
     else
-        status = ap_buf_printf(&out, err, "%-9s %6" PRIu64 " tokens  depth %lld  batch %lld  threads %u  %s  %9.2f tokens/s  (%.2f to %.2f, %lld runs)\n",
+        status = ap_buf_printf(&out, err, "%-9s %6" PRIu64 " tokens  depth %lld  batch %lld  threads %u  %s  %9.2f tokens/s  (%.2f to %.2f, %lld runs)%s%s\n",
                                t->kind, t->tokens, (long long)depth, is_generate ? (long long)batch : 1LL, thread_count, level, median,
-                               slowest, fastest, (long long)repetitions);
+                               slowest, fastest, (long long)repetitions, is_generate ? "  of memory speed: " : "",
+                               is_generate ? of_ceiling : "");
     if (status == AP_OK)
         status = ap_oneshot_write(self, out.ptr, out.len, err);
     ap_buf_deinit(&out);
     return status;
 }
 
-static ap_status with_engine(ap_oneshot *self, ap_engine *engine, uint32_t vocab, ap_error *err)
+static ap_status with_engine(ap_oneshot *self, ap_engine *engine, const ap_model_info *info, ap_error *err)
 {
+    double bytes_per_s = 1;
     timing p = {.kind = "prompt", .tokens = (uint64_t)prompt};
     timing g = {.kind = batch > 1 ? "batch" : "generate", .tokens = (uint64_t)(generate * batch)};
-    AP_TRY(measure(engine, vocab, &p, &g, err));
+    AP_TRY(measure(engine, info->vocab_count, &p, &g, err));
     ap_engine_stats stats;
     ap_engine_stats_of(engine, &stats);
+    AP_TRY(measure_reading(stats.threads, &bytes_per_s, err));
+    /* A step reads the weights once, however many requests it serves. */
+    double bytes_per_token = (double)info->weight_bytes / (double)batch;
     if (as_json)
         AP_TRY(ap_oneshot_write(self, "{\"results\":[", 12, err));
     if (prompt)
-        AP_TRY(report(self, &p, stats.threads, stats.isa, true, err));
+        AP_TRY(report(self, &p, stats.threads, stats.isa, bytes_per_token, bytes_per_s, true, err));
     if (generate)
-        AP_TRY(report(self, &g, stats.threads, stats.isa, !prompt, err));
-    return as_json ? ap_oneshot_write(self, "],\"ceilings\":null}\n", 19, err) : AP_OK;
+        AP_TRY(report(self, &g, stats.threads, stats.isa, bytes_per_token, bytes_per_s, !prompt, err));
+    ap_buf end = {0};
+    ap_status status = ap_buf_printf(&end, err, as_json ? "],\"ceilings\":{\"read_gb_s\":%.2f}}\n" : "memory is read at %.2f GB/s\n",
+                                     bytes_per_s / 1e9);
+    if (status == AP_OK)
+        status = ap_oneshot_write(self, end.ptr, end.len, err);
+    ap_buf_deinit(&end);
+    return status;
 }
 
 static ap_status work(ap_oneshot *self, void *context, ap_error *err)
 {
-    const job *j = context;
+    const int *fd = context;
     ap_model *model;
-    AP_TRY(ap_model_open(&model, j->fd, err));
+    AP_TRY(ap_model_open(&model, *fd, err));
     uint64_t longest = (uint64_t)depth + (uint64_t)(prompt > generate + 1 ? prompt : generate + 1) + 2;
     uint32_t context_tokens = longest < 64 ? 64 : (uint32_t)longest;
-    ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = j->kv_type,
+    ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = kv_type,
                            .context_tokens = context_tokens, .requests_max = (uint32_t)batch};
-    uint64_t token_bytes = ap_model_info_of(model)->kv_token_bytes_f16 * (j->kv_type == AP_KV_F32 ? 2u : 1u);
+    uint64_t token_bytes = ap_model_info_of(model)->kv_token_bytes_f16 * (kv_type == AP_KV_F32 ? 2u : 1u);
     o.kv_bytes = ((uint64_t)context_tokens + 64) * token_bytes * (uint64_t)batch;
     ap_engine *engine = NULL;
     ap_status status = ap_engine_create(&engine, model, &o, err);
     if (status == AP_OK)
-        status = with_engine(self, engine, ap_model_info_of(model)->vocab_count, err);
+        status = with_engine(self, engine, ap_model_info_of(model), err);
     ap_engine_destroy(&engine);
     ap_model_close(&model);
     return status;
@@ -173,19 +237,15 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
 static int run(unsigned count, char **operands)
 {
     ap_error err = {0};
-    job j = {.fd = -1};
+    ap_store_entry entry;
+    int fd;
     if (prompt == 0 && generate == 0)
         return cli_error(CLI_MISUSE, "with -p 0 and -n 0 there is nothing to measure");
-    if (cli_read_kv_type(kv_type_text, &j.kv_type, &err) != AP_OK)
-        return cli_error(CLI_MISUSE, "%s", err.message);
-    ap_store_entry entry;
-    ap_status status = cli_open_model(operands[0], &entry, &j.fd, &err);
-    if (status == AP_OK) {
-        ap_oneshot_options o = {.fds = &j.fd, .fd_count = 1, .output_fd = -1, .result = cli_print_result};
-        status = ap_worker_oneshot(work, &j, &o, &err);
-        close(j.fd);
-    }
-    return status == AP_OK ? cli_finish_output() : cli_failed(&err);
+    if (cli_open_model(operands[0], &entry, &fd, &err) != AP_OK)
+        return cli_failed(&err);
+    int code = cli_run_oneshot(work, &fd, fd);
+    close(fd);
+    return code;
 }
 
 const cli_command cli_bench = {
@@ -195,7 +255,8 @@ const cli_command cli_bench = {
     .operands_max = 1,
     .summary = "tokens per second of prompt and generation",
     .description = "Measures reading a prompt and generating tokens on this machine: medians over repetitions, with the slowest and the "
-                   "fastest. Generation is greedy, from a context of one token (or of -d).",
+                   "fastest. Generation is greedy, from a context of one token (or of -d); of_ceiling says what part of the speed it reaches at which "
+                   "this machine can read the weights from memory.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

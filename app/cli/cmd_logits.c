@@ -6,18 +6,20 @@
 #include "base/alloc.h"
 #include "cli/cli.h"
 
-static const char *tokens_text, *file, *isa, *kv_type_text = "f16";
+static const char *tokens_text, *file, *isa;
+static ap_kv_type kv_type;
 static bool all, as_digest;
 static int64_t chunk, threads;
 
 static const cli_option options[] = {
     {"--tokens", "IDS", CLI_TEXT, &tokens_text, .help = "Token ids: 1,2,3."},
-    {"--file", "FILE", CLI_TEXT, &file, .help = "Read the ids from FILE."},
+    {"--file", "FILE", CLI_TEXT, &file, .help = "Read the ids from FILE; - is standard input."},
     {"--all", NULL, CLI_FLAG, &all, .help = "Logits of every position, not of the last alone."},
     {"--chunk", "N", CLI_NUMBER, &chunk, 1, 8192, "Compute N tokens at a time (all at once if not given)."},
-    {"--threads", "N", CLI_NUMBER, &threads, 1, 256, "Threads; one per available CPU if not given."},
-    {"--isa", "NAME", CLI_TEXT, &isa, .help = "CPU level: plain, avx2, avx512, avx512vnni; the best if not given."},
-    {"--kv-type", "T", CLI_TEXT, &kv_type_text, .help = "Type of stored keys and values: f16 (default) or f32."},
+    CLI_OPTION_THREADS(&threads),
+    CLI_OPTION_ISA(&isa),
+    CLI_OPTION_KV(&kv_type),
+    CLI_OPTION_SANDBOX,
     {"--digest", NULL, CLI_FLAG, &as_digest,
      .help = "Print BLAKE2b-256 over the bits of the logits (little-endian f32, in order, every NaN as 7fc00000) instead of the numbers."},
 };
@@ -26,7 +28,6 @@ typedef struct job {
     int fd;
     int32_t *ids;
     size_t count;
-    ap_kv_type kv_type;
     /* in the worker */
     ap_oneshot *self;
     ap_hash hash;
@@ -88,7 +89,7 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
     /* The context is as long as the sequence; a step takes all of it unless --chunk says less. */
     uint32_t context_tokens = j->count < 16 ? 16 : (uint32_t)j->count;
     uint32_t declared = ap_model_info_of(model)->context_tokens;
-    ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = j->kv_type, .requests_max = 1,
+    ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = kv_type, .requests_max = 1,
                            .context_tokens = context_tokens > declared && j->count <= declared ? declared : context_tokens};
     if (!chunk)
         o.step_tokens = context_tokens < 8192 ? context_tokens : 8192;
@@ -107,25 +108,15 @@ static int run(unsigned count, char **operands)
     job j = {.fd = -1};
     if (!tokens_text == !file)
         return cli_error(CLI_MISUSE, "logits needs either --tokens IDS or --file FILE");
-    ap_status status = cli_read_kv_type(kv_type_text, &j.kv_type, &err);
-    if (status != AP_OK)
-        return cli_error(CLI_MISUSE, "%s", err.message);
-    ap_buf text = {0};
-    status = file ? ap_file_read(file, 1 << 26, &text, &err) : ap_buf_add(&text, tokens_text, strlen(tokens_text), &err);
-    if (status == AP_OK)
-        status = cli_read_ids(text.ptr, &j.ids, &j.count, &err);
+    int code = cli_read_ids_of(tokens_text, "--tokens", file, &j.ids, &j.count);
+    if (code != CLI_DONE)
+        return code;
     ap_store_entry entry;
-    if (status == AP_OK)
-        status = cli_open_model(operands[0], &entry, &j.fd, &err);
-    if (status == AP_OK) {
-        ap_oneshot_options o = {.fds = &j.fd, .fd_count = 1, .output_fd = -1, .result = cli_print_result,
-                                .result_bytes_max = (uint64_t)64 << 30};
-        status = ap_worker_oneshot(work, &j, &o, &err);
+    code = cli_open_model(operands[0], &entry, &j.fd, &err) == AP_OK ? cli_run_oneshot(work, &j, j.fd) : cli_failed(&err);
+    if (j.fd >= 0)
         close(j.fd);
-    }
-    ap_buf_deinit(&text);
     ap_free(j.ids);
-    return status == AP_OK ? cli_finish_output() : cli_failed(&err);
+    return code;
 }
 
 const cli_command cli_logits = {

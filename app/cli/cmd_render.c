@@ -12,6 +12,7 @@ static const cli_option options[] = {
     {"--context", "FILE", CLI_TEXT, &context_file,
      .help = "JSON: {\"messages\": [...], \"tools\": [...], \"add_generation_prompt\": true, \"kwargs\": {...}}; - is standard input."},
     {"--json", NULL, CLI_FLAG, &as_json, .help = "Print {\"text\": ..., \"ids\": [...]}."},
+    CLI_OPTION_SANDBOX,
 };
 
 typedef struct job {
@@ -55,19 +56,16 @@ static int run(unsigned count, char **operands)
     enum { CONTEXT_BYTES_MAX = 64 * 1024 * 1024 };
     if (!context_file)
         return cli_error(CLI_MISUSE, "render needs --context FILE");
-    ap_status status = strcmp(context_file, "-") == 0 ? ap_file_read_fd(STDIN_FILENO, CONTEXT_BYTES_MAX, &input, &err)
-                                                      : ap_file_read(context_file, CONTEXT_BYTES_MAX, &input, &err);
+    ap_status status = cli_read_file(context_file, CONTEXT_BYTES_MAX, &input, &err);
     job j = {.fd = -1};
     if (status == AP_OK)
         status = cli_open_vocab(operands[0], &j.fd, &err);
-    if (status == AP_OK) {
-        j.json = ap_buf_str(&input);
-        ap_oneshot_options o = {.fds = &j.fd, .fd_count = 1, .output_fd = -1, .result = cli_print_result};
-        status = ap_worker_oneshot(work, &j, &o, &err);
+    j.json = ap_buf_str(&input);
+    int code = status == AP_OK ? cli_run_oneshot(work, &j, j.fd) : cli_failed(&err);
+    if (j.fd >= 0)
         close(j.fd);
-    }
     ap_buf_deinit(&input);
-    return status == AP_OK ? cli_finish_output() : cli_failed(&err);
+    return code;
 }
 
 const cli_command cli_render = {

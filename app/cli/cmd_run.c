@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <histedit.h>
-#include <math.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@
 
 enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, READY_MS = 120000, HISTORY_LINES = 1000 };
 
-static const char *system_text, *kv_type_text = "f16", *isa, *sandbox_text = "full";
+static const char *system_text, *isa;
+static ap_kv_type kv_type;
 static int64_t answer_tokens, top_k, seed = -1, context_tokens, threads;
 static double temperature = 0.7, top_p = 0.95, min_p;
 static bool raw, as_json;
@@ -29,12 +31,12 @@ static const cli_option options[] = {
     {"--min-p", "P", CLI_REAL, &min_p, 0, 1, "Leave out tokens less than P times as likely as the likeliest (0, off)."},
     {"--seed", "S", CLI_NUMBER, &seed, 0, 9007199254740991.0, "Same seed, same answer; drawn (and shown by --json) if not given."},
     {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context in tokens: prompt and answer together; what the model declares, at most 8192, if not given."},
-    {"--threads", "N", CLI_NUMBER, &threads, 1, 256, "Threads; one per available CPU if not given."},
+    CLI_OPTION_THREADS(&threads),
     {"--raw", NULL, CLI_FLAG, &raw, .help = "Continue the text as it stands, without the chat template."},
-    {"--kv-type", "T", CLI_TEXT, &kv_type_text, .help = "Type of stored keys and values: f16 (default) or f32."},
-    {"--isa", "NAME", CLI_TEXT, &isa, .help = "CPU level: plain, avx2, avx512, avx512vnni; the best if not given."},
+    CLI_OPTION_KV(&kv_type),
+    CLI_OPTION_ISA(&isa),
     {"--json", NULL, CLI_FLAG, &as_json, .help = "Print the answer as JSON, with counts and the seed."},
-    {"--sandbox", "MODE", CLI_TEXT, &sandbox_text, .help = "full (default), or reduced where the kernel lacks a part of the sandbox."},
+    CLI_OPTION_SANDBOX,
     {"--json-schema", "FILE", CLI_REFUSED, NULL, .help = ""},
     {"--grammar", "FILE", CLI_REFUSED, NULL, .help = ""},
     {"--adapter", "DIR", CLI_REFUSED, NULL, .help = ""},
@@ -63,7 +65,7 @@ static void take_event(void *context, const ap_worker_event *e)
     case AP_WORKER_DONE:
         if (e->text_length) {
             if (a->is_streamed) {
-                (void)fwrite(e->text, 1, e->text_length, stdout);
+                cli_put_text(e->text, e->text_length);
                 (void)fflush(stdout);
             }
             if (ap_buf_add(&a->text, e->text, e->text_length, NULL) != AP_OK)
@@ -123,7 +125,7 @@ static ap_status ask(ap_worker *worker, json_t *messages, const char *prompt, ui
         struct pollfd p = {.fd = ap_worker_fd(worker), .events = ap_worker_poll_events(worker)};
         if (poll(&p, 1, -1) < 0 && errno != EINTR)
             return ap_fail(err, AP_E_IO, "waiting failed: %s", strerror(errno));
-        if (interrupted) {
+        if (interrupted || (ferror(stdout) && a->is_streamed)) { /* or nobody reads any more */
             interrupted = 0;
             (void)ap_worker_cancel(worker, id);
         }
@@ -188,6 +190,8 @@ static int answer_once(ap_worker *worker, ap_str prompt)
         code = cli_finish_output();
         print_statistics(&a);
     }
+    if (code == CLI_DONE && a.finish == AP_FINISH_CANCELLED)
+        code = cli_error(CLI_FAILED, "the answer was stopped");
     ap_buf_deinit(&a.text);
     return code;
 }
@@ -299,6 +303,9 @@ static int converse(ap_worker *worker, const char *name)
     HistEvent event;
     char path[2100];
     ap_error err = {0};
+    /* The line editor needs to know that a character may be several bytes. */
+    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+        (void)setlocale(LC_CTYPE, "C.UTF-8");
     EditLine *e = el_init("aperto", stdin, stdout, stderr);
     History *past = history_init();
     if (!e || !past)
@@ -328,6 +335,8 @@ static int converse(ap_worker *worker, const char *name)
         ap_status status = take_turn(worker, messages, ap_buf_str(&line), draw_seed++, &err);
         if (status != AP_OK)
             code = cli_failed(&err);
+        if (status == AP_E_CONTEXT)
+            (void)puts("The conversation has outgrown the context; /clear begins a new one, --ctx gives more.");
         is_over = is_over || status == AP_E_WORKER || status == AP_E_STATE;
         if (!is_over)
             code = CLI_DONE;
@@ -348,9 +357,7 @@ static int converse(ap_worker *worker, const char *name)
 static ap_status start_worker(const char *model, ap_store_entry *entry, ap_worker **worker, ap_error *err)
 {
     ap_worker_options o = {.name = entry->name, .threads = (unsigned)threads, .isa = isa, .context_tokens = (uint32_t)context_tokens,
-                           .requests_max = 1};
-    AP_TRY(cli_read_kv_type(kv_type_text, &o.kv_type, err));
-    AP_TRY(cli_read_sandbox(sandbox_text, &o.sandbox, err));
+                           .kv_type = kv_type, .sandbox = cli_sandbox, .requests_max = 1};
     AP_TRY(cli_open_model(model, entry, &o.model_fd, err));
     cli_warn_plain();
     ap_status status = ap_worker_start(worker, &o, err);
@@ -389,14 +396,21 @@ static int run(unsigned count, char **operands)
     bool is_chat = count == 1 && cli_is_terminal(STDIN_FILENO) && !as_json;
     if (is_chat && raw)
         return cli_error(CLI_MISUSE, "--raw needs a PROMPT or text through a pipe");
-    struct sigaction action = {.sa_handler = on_interrupt};
-    (void)sigaction(SIGINT, &action, NULL);
+    if (raw && system_text)
+        return cli_error(CLI_MISUSE, "--raw uses no chat template, so there is no place for --system");
+    if (system_text && !ap_utf8_valid(ap_str_from(system_text)))
+        return cli_error(CLI_MISUSE, "option --system is not valid UTF-8");
     ap_status status = is_chat ? AP_OK : read_prompt(count > 1 ? operands[1] : NULL, &prompt, &err);
+    if (status == AP_E_ARG || status == AP_E_LIMIT) {
+        ap_buf_deinit(&prompt);
+        return cli_error(CLI_MISUSE, "%s", err.message);
+    }
     if (status == AP_OK)
         status = start_worker(operands[0], &entry, &worker, &err);
+    /* From here on Ctrl-C stops the answer; until here it stopped the program. */
+    struct sigaction action = {.sa_handler = on_interrupt};
+    (void)sigaction(SIGINT, &action, NULL);
     int code = status != AP_OK ? cli_failed(&err) : is_chat ? converse(worker, entry.name) : answer_once(worker, ap_buf_str(&prompt));
-    if (status == AP_E_ARG && !worker)
-        code = CLI_MISUSE;
     ap_worker_stop(&worker, 500);
     ap_buf_deinit(&prompt);
     return code;

@@ -4,26 +4,32 @@
 #include "cli/cli.h"
 #include "serve/serve.h"
 
-static const char *host = "127.0.0.1", *isa, *kv_type_text = "f16", *sandbox_text = "full", *allowed_host;
+static const char *host = "127.0.0.1", *isa, *allowed_host;
+static ap_kv_type kv_type;
 static int64_t port = 8080, threads, memory, context_tokens, drain = 30;
 
 static const cli_option options[] = {
     {"--host", "ADDRESS", CLI_TEXT, &host, .help = "Address to listen on (127.0.0.1)."},
     {"--port", "N", CLI_NUMBER, &port, 0, 65535, "Port (8080); 0 takes any that is free."},
     {"--allow-host", "NAME", CLI_TEXT, &allowed_host, .help = "A name that requests may use for this server, beside the loopback names and --host."},
-    {"--threads", "N", CLI_NUMBER, &threads, 1, 256, "Threads; one per available CPU if not given."},
+    CLI_OPTION_THREADS(&threads),
     {"--memory", "SIZE", CLI_SIZE, &memory, .help = "Memory for keys and values of each model, such as 2G; four contexts, at most 1G, if not given."},
     {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context of one request in tokens; what the model declares, at most 8192, if not given."},
-    {"--kv-type", "T", CLI_TEXT, &kv_type_text, .help = "Type of stored keys and values: f16 (default) or f32."},
-    {"--isa", "NAME", CLI_TEXT, &isa, .help = "CPU level: plain, avx2, avx512, avx512vnni; the best if not given."},
+    CLI_OPTION_KV(&kv_type),
+    CLI_OPTION_ISA(&isa),
     {"--drain", "S", CLI_NUMBER, &drain, 0, 3600, "Seconds that running requests have after the first SIGTERM or Ctrl-C (30)."},
-    {"--sandbox", "MODE", CLI_TEXT, &sandbox_text, .help = "full (default), or reduced where the kernel lacks a part of the sandbox."},
+    CLI_OPTION_SANDBOX,
     {"--config", "FILE", CLI_REFUSED, NULL, .help = ""},
 };
 
 static void print_address(void *context, const char *address, uint16_t at)
 {
     const char *model = context;
+    char bracketed[300];
+    if (strchr(address, ':')) { /* IPv6 in an URL */
+        (void)snprintf(bracketed, sizeof bracketed, "[%.290s]", address);
+        address = bracketed;
+    }
     (void)printf("Aperto serves %s on http://%s:%u\n\n"
                  "  curl http://%s:%u/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                  "    -d '{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n\n"
@@ -42,8 +48,6 @@ static int run(unsigned count, char **operands)
     ap_serve_options o = ap_serve_options_default();
     ap_store_entry entries[AP_SERVE_MODELS_MAX];
     ap_served_model models[AP_SERVE_MODELS_MAX];
-    if (cli_read_kv_type(kv_type_text, &o.kv_type, &err) != AP_OK || cli_read_sandbox(sandbox_text, &o.sandbox, &err) != AP_OK)
-        return cli_error(CLI_MISUSE, "%s", err.message);
     ap_status status = AP_OK;
     unsigned opened = 0;
     for (; opened < count && status == AP_OK; opened++) {
@@ -67,6 +71,8 @@ static int run(unsigned count, char **operands)
         o.memory_bytes = (uint64_t)memory;
         o.context_tokens = (uint32_t)context_tokens;
         o.isa = isa;
+        o.kv_type = kv_type;
+        o.sandbox = cli_sandbox;
         o.drain_s = (unsigned)drain;
         o.listening = print_address;
         o.listening_context = entries[0].name;

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,13 +13,15 @@
 static bool as_json, yes;
 static const char *as_name;
 
-static const cli_option json_options[] = {{"--json", NULL, CLI_FLAG, &as_json, .help = "Print JSON."}};
+static const cli_option json_options[] = {CLI_OPTION_JSON(&as_json)};
+static const cli_option show_options[] = {CLI_OPTION_JSON(&as_json), CLI_OPTION_SANDBOX};
 static const cli_option rm_options[] = {
     {"--yes", NULL, CLI_FLAG, &yes, .help = "Do not ask."},
 };
 static const cli_option pull_options[] = {
     {"--as", "NAME", CLI_TEXT, &as_name, .help = "The name in the store; made from the file's name if not given."},
-    {"--json", NULL, CLI_FLAG, &as_json, .help = "Print JSON."},
+    CLI_OPTION_JSON(&as_json),
+    CLI_OPTION_SANDBOX,
 };
 
 static json_t *entry_json(const ap_store_entry *e)
@@ -103,14 +106,13 @@ static int run_show(unsigned count, char **operands)
     ap_store *store;
     ap_store_entry entry;
     ap_status status = cli_open_store(&store, &err);
-    bool is_path = strchr(operands[0], '/') || strstr(operands[0], ".gguf");
-    if (status == AP_OK && is_path) {
-        int fd = -1;
+    if (status == AP_OK)
+        status = ap_store_find(store, operands[0], &entry, &err);
+    if (status == AP_E_NOTFOUND && ap_store_is_path(operands[0])) {
+        int fd = -1; /* a file that was not packed yet */
         status = cli_open_model(operands[0], &entry, &fd, &err);
         if (fd >= 0)
             close(fd);
-    } else if (status == AP_OK) {
-        status = ap_store_find(store, operands[0], &entry, &err);
     }
     if (store)
         ap_store_close(&store);
@@ -125,7 +127,7 @@ static int run_show(unsigned count, char **operands)
 const cli_command cli_show = {
     .name = "show", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "what is known of a model",
     .description = "Shows what is known of a model: where it came from, its licence, sizes and digests.",
-    .options = json_options, .option_count = 1, .run = run_show,
+    .options = show_options, .option_count = 2, .run = run_show,
 };
 
 /* ---- verify ---- */
@@ -182,7 +184,8 @@ static int run_rm(unsigned count, char **operands)
 
 const cli_command cli_rm = {
     .name = "rm", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "remove a model",
-    .description = "Removes a name from the store, and the model's bytes when no other name needs them. On a terminal it asks first.",
+    .description = "Removes a name from the store, and the model's bytes when no other name needs them. Of a GGUF file it removes what was packed "
+                   "at its first use, not the file. On a terminal it asks first.",
     .options = rm_options, .option_count = 1, .run = run_rm,
 };
 
@@ -193,11 +196,17 @@ static int run_pull(unsigned count, char **operands)
     ap_error err = {0};
     ap_store *store;
     ap_store_entry entry;
-    char title[] = "packing";
+    char title[] = "reading";
+    struct stat st;
     static const char *const schemes[] = {"hf:", "oci:", "https:", "http:"};
     for (size_t i = 0; i < 4; i++)
         if (strncmp(operands[0], schemes[i], strlen(schemes[i])) == 0)
-            return cli_error(CLI_MISUSE, "'%s': sources that begin with %s are not in this release; give a GGUF file", operands[0], schemes[i]);
+            return cli_error(CLI_MISUSE, "'%.400s': sources that begin with %s are not in this release; give a GGUF file", operands[0], schemes[i]);
+    if (stat(operands[0], &st) == 0 && S_ISDIR(st.st_mode))
+        return cli_error(CLI_FAILED, "'%.400s' is a folder; Hugging Face folders are not in this release, give a GGUF file", operands[0]);
+    if (as_name && !ap_store_name_is_valid(as_name))
+        return cli_error(CLI_MISUSE, "option --as: '%.100s' is no possible name: 1 to %d characters of A-Z a-z 0-9 . _ : -, not "
+                         "starting with . or -, without '..'", as_name, AP_STORE_NAME_MAX);
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
         status = ap_store_import(store, operands[0], as_name, cli_progress, title, &entry, &err);
@@ -219,5 +228,5 @@ static int run_pull(unsigned count, char **operands)
 const cli_command cli_pull = {
     .name = "pull", .operands = "SOURCE", .operands_min = 1, .operands_max = 1, .summary = "take a model into the store",
     .description = "Checks a GGUF file, packs its weights and keeps the result in the store under a name. The file itself is not needed afterwards.",
-    .options = pull_options, .option_count = 2, .run = run_pull,
+    .options = pull_options, .option_count = 3, .run = run_pull,
 };

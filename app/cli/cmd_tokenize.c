@@ -17,6 +17,7 @@ static const cli_option options[] = {
     {"--special", NULL, CLI_FLAG, &special, .help = "Control tokens written in the text become control tokens."},
     {"--decode", NULL, CLI_FLAG, &decode, .help = "The other way: ids to text."},
     {"--json", NULL, CLI_FLAG, &as_json, .help = "Print {\"ids\": [...], \"pieces\": [...]}, or {\"text\": ...}."},
+    CLI_OPTION_SANDBOX,
 };
 
 typedef struct job {
@@ -88,7 +89,7 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
     if (decode) {
         int32_t *ids;
         size_t count;
-        status = cli_read_ids(j->input.ptr, &ids, &count, err);
+        status = cli_read_ids(j->input, &ids, &count, err);
         if (status == AP_OK)
             status = write_text(self, vocab, ids, count, err);
         ap_free(ids);
@@ -110,25 +111,19 @@ static int run(unsigned count, char **operands)
     ap_buf input = {0};
     if (count == 2 && file)
         return cli_error(CLI_MISUSE, "give either TEXT or --file, not both");
-    ap_status status;
-    if (count == 2)
-        status = ap_buf_add(&input, operands[1], strlen(operands[1]), &err);
-    else if (file && strcmp(file, "-") != 0)
-        status = ap_file_read(file, INPUT_BYTES_MAX, &input, &err);
-    else
-        status = ap_file_read_fd(STDIN_FILENO, INPUT_BYTES_MAX, &input, &err);
+    ap_status status = count == 2 ? ap_buf_add(&input, operands[1], strlen(operands[1]), &err)
+                                  : cli_read_file(file ? file : "-", INPUT_BYTES_MAX, &input, &err);
     job j = {.fd = -1};
     if (status == AP_OK)
         status = cli_open_vocab(operands[0], &j.fd, &err);
-    if (status == AP_OK) {
-        j.input = (ap_str){input.ptr ? input.ptr : "", input.len};
-        ap_oneshot_options o = {.fds = &j.fd, .fd_count = 1, .output_fd = -1, .result = cli_print_result,
-                                .result_bytes_max = (uint64_t)4 << 30};
-        status = ap_worker_oneshot(work, &j, &o, &err);
+    j.input = (ap_str){input.ptr ? input.ptr : "", input.len};
+    int code = status == AP_OK ? cli_run_oneshot(work, &j, j.fd) : cli_failed(&err);
+    if (code == CLI_DONE && decode && !as_json && cli_is_terminal(STDOUT_FILENO))
+        (void)putchar('\n');
+    if (j.fd >= 0)
         close(j.fd);
-    }
     ap_buf_deinit(&input);
-    return status == AP_OK ? cli_finish_output() : cli_failed(&err);
+    return code;
 }
 
 const cli_command cli_tokenize = {

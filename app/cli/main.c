@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -65,6 +66,11 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
         return ap_worker_main(argc, argv);
+    /* Without these three a model would be opened as standard input or output.  Reading finds nothing, writing
+     * still fails. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd = fd < 0 ? STDERR_FILENO + 1 : fd + 1)
+        if (fcntl(fd, F_GETFD) < 0)
+            fd = open("/dev/null", O_RDONLY);
     /* Writing to a closed pipe is an error that is reported, not a death. */
     (void)signal(SIGPIPE, SIG_IGN);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "cli/cli.h"
@@ -46,6 +46,38 @@ static int set_size(const cli_option *o, const char *text)
     return CLI_DONE;
 }
 
+static int set_isa(const cli_option *o, const char *text)
+{
+    char levels[128] = "";
+    for (unsigned i = 0; ap_isa_available(i); i++) {
+        if (strcmp(ap_isa_available(i), text) == 0) {
+            *(const char **)o->out = text;
+            return CLI_DONE;
+        }
+        size_t used = strlen(levels);
+        (void)snprintf(levels + used, sizeof levels - used, "%s%s", i ? ", " : "", ap_isa_available(i));
+    }
+    return cli_error(CLI_MISUSE, "option %s is '%s'; this CPU and program have %s", o->name, text, levels);
+}
+
+static int set_kv_type(const cli_option *o, const char *text)
+{
+    if (strcmp(text, "q8") == 0)
+        return cli_error(CLI_MISUSE, "option %s q8 is not in this release; f16 and f32 are", o->name);
+    if (strcmp(text, "f16") != 0 && strcmp(text, "f32") != 0)
+        return cli_error(CLI_MISUSE, "option %s is '%s'; f16 or f32 is needed", o->name, text);
+    *(ap_kv_type *)o->out = strcmp(text, "f32") == 0 ? AP_KV_F32 : AP_KV_F16;
+    return CLI_DONE;
+}
+
+static int set_sandbox(const cli_option *o, const char *text)
+{
+    if (strcmp(text, "full") != 0 && strcmp(text, "reduced") != 0)
+        return cli_error(CLI_MISUSE, "option %s is '%s'; full or reduced is needed", o->name, text);
+    *(ap_sandbox_mode *)o->out = strcmp(text, "full") == 0 ? AP_SANDBOX_FULL : AP_SANDBOX_REDUCED;
+    return CLI_DONE;
+}
+
 static int set_option(const cli_option *o, const char *text)
 {
     switch (o->kind) {
@@ -54,23 +86,54 @@ static int set_option(const cli_option *o, const char *text)
     case CLI_NUMBER: return set_number(o, text);
     case CLI_REAL: return set_real(o, text);
     case CLI_SIZE: return set_size(o, text);
+    case CLI_ISA: return set_isa(o, text);
+    case CLI_KV: return set_kv_type(o, text);
+    case CLI_SANDBOX: return set_sandbox(o, text);
     case CLI_REFUSED: return cli_error(CLI_MISUSE, "option %s is not in this release", o->name);
     }
     return CLI_MISUSE;
 }
 
-ap_status cli_read_ids(const char *text, int32_t **ids, size_t *count, ap_error *err)
+ap_status cli_read_file(const char *file, size_t limit, ap_buf *out, ap_error *err)
+{
+    if (strcmp(file, "-") != 0)
+        return ap_file_read(file, limit, out, err);
+    ap_status status = ap_file_read_fd(STDIN_FILENO, limit, out, err);
+    if (status != AP_OK)
+        ap_error_prefix(err, "standard input");
+    return status;
+}
+
+int cli_read_ids_of(const char *text, const char *option, const char *file, int32_t **ids, size_t *count)
+{
+    enum { IDS_BYTES_MAX = 64 * 1024 * 1024 };
+    ap_error err = {0};
+    ap_buf bytes = {0};
+    if (!text && cli_read_file(file, IDS_BYTES_MAX, &bytes, &err) != AP_OK)
+        return cli_failed(&err);
+    ap_status status = cli_read_ids(text ? ap_str_from(text) : ap_buf_str(&bytes), ids, count, &err);
+    ap_buf_deinit(&bytes);
+    if (status == AP_OK && *count == 0)
+        status = ap_fail(&err, AP_E_ARG, "there are no token ids");
+    if (status == AP_OK)
+        return CLI_DONE;
+    return text ? cli_error(CLI_MISUSE, "%s: %s", option, err.message) : cli_error(CLI_FAILED, "%s: %s", file, err.message);
+}
+
+/* `input` is NUL-terminated. */
+ap_status cli_read_ids(ap_str input, int32_t **ids, size_t *count, ap_error *err)
 {
     size_t room = 0;
     *ids = NULL;
     *count = 0;
-    for (const char *p = text;;) {
+    for (const char *p = input.ptr;;) {
         p += strspn(p, ", \t\r\n");
-        if (!*p)
+        if (p == input.ptr + input.len)
             return AP_OK;
         char *end;
         long value = strtol(p, &end, 10);
-        if (end == p || value < 0 || value > INT32_MAX) {
+        /* a digit first: strtol would take more white space and a plus */
+        if (*p < '0' || *p > '9' || value > INT32_MAX || (*end && !strchr(", \t\r\n", *end))) {
             ap_free(*ids);
             *ids = NULL;
             return ap_fail(err, AP_E_ARG, "'%.20s' is no token id", p);
@@ -88,24 +151,6 @@ ap_status cli_read_ids(const char *text, int32_t **ids, size_t *count, ap_error 
         (*ids)[(*count)++] = (int32_t)value;
         p = end;
     }
-}
-
-ap_status cli_read_kv_type(const char *text, ap_kv_type *out, ap_error *err)
-{
-    *out = strcmp(text, "f32") == 0 ? AP_KV_F32 : AP_KV_F16;
-    if (strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0)
-        return AP_OK;
-    if (strcmp(text, "q8") == 0)
-        return ap_fail(err, AP_E_UNSUPPORTED, "option --kv-type q8 is not in this release; f16 and f32 are");
-    return ap_fail(err, AP_E_ARG, "option --kv-type is '%s'; f16 or f32 is needed", text);
-}
-
-ap_status cli_read_sandbox(const char *text, ap_sandbox_mode *out, ap_error *err)
-{
-    *out = strcmp(text, "reduced") == 0 ? AP_SANDBOX_REDUCED : AP_SANDBOX_FULL;
-    if (strcmp(text, "full") == 0 || strcmp(text, "reduced") == 0)
-        return AP_OK;
-    return ap_fail(err, AP_E_ARG, "option --sandbox is '%s'; full or reduced is needed", text);
 }
 
 /* ---- Words ---- */
@@ -134,12 +179,18 @@ static unsigned distance(const char *a, const char *b)
 const char *cli_nearest(const char *word, const char *const *names, size_t count)
 {
     const char *best = NULL;
-    unsigned least = 3; /* further away is another word, not a slip */
-    for (size_t i = 0; i < count; i++)
-        if (distance(word, names[i]) < least) {
-            least = distance(word, names[i]);
+    size_t length = strcspn(word, "=");
+    unsigned least = length / 2 < 3 ? (unsigned)(length / 2) : 3; /* further away is another word, not a slip */
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(names[i]);
+        /* "--temperature" for "--temp", "--sys" for "--system" */
+        bool is_part = n > 3 && length > 3 && strncmp(word, names[i], n < length ? n : length) == 0;
+        unsigned d = is_part ? 0 : distance(word, names[i]);
+        if (d < least || (is_part && !best)) {
+            least = d;
             best = names[i];
         }
+    }
     return best;
 }
 

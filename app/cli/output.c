@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 
+ap_sandbox_mode cli_sandbox = AP_SANDBOX_FULL;
+
 bool cli_is_terminal(int fd) { return isatty(fd); }
 
 int cli_error(int code, const char *format, ...)
@@ -84,29 +86,63 @@ ap_status cli_open_store(ap_store **store, ap_error *err)
     char folder[2048];
     *store = NULL;
     AP_TRY(ap_store_data_folder(folder, sizeof folder, err));
-    return ap_store_open(store, folder, AP_SANDBOX_FULL, err);
+    return ap_store_open(store, folder, cli_sandbox, err);
 }
 
 ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err)
 {
     ap_store *store;
     AP_TRY(cli_open_store(&store, err));
-    char title[] = "packing";
+    char title[] = "reading";
     ap_status status = ap_store_resolve(store, model, cli_progress, title, entry, fd, err);
     ap_store_close(&store);
     return status;
 }
 
-ap_status cli_print_result(void *context, const char *bytes, size_t count, ap_error *err)
+static ap_status print_result(void *context, const char *bytes, size_t count, ap_error *err)
 {
-    return fwrite(bytes, 1, count, stdout) == count ? AP_OK : ap_fail(err, AP_E_IO, "standard output cannot be written");
+    cli_put_text(bytes, count);
+    return ferror(stdout) ? ap_fail(err, AP_E_IO, "standard output cannot be written: %s", strerror(errno)) : AP_OK;
+}
+
+int cli_run_oneshot(ap_oneshot_fn *fn, void *context, int fd)
+{
+    ap_error err = {0};
+    ap_oneshot_options o = {.fds = &fd, .fd_count = 1, .output_fd = -1, .sandbox = cli_sandbox, .result = print_result,
+                            .result_bytes_max = (uint64_t)64 << 30};
+    ap_status status = ap_worker_oneshot(fn, context, &o, &err);
+    return status == AP_OK ? cli_finish_output() : cli_failed(&err);
+}
+
+void cli_put_text(const char *text, size_t length)
+{
+    if (!isatty(STDOUT_FILENO)) {
+        (void)fwrite(text, 1, length, stdout);
+        return;
+    }
+    size_t start = 0;
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool is_c1 = c == 0xc2 && i + 1 < length && (unsigned char)text[i + 1] < 0xa0; /* U+0080 to U+009F */
+        if ((c >= 0x20 && c != 0x7f && !is_c1) || c == '\n' || c == '\t')
+            continue;
+        (void)fwrite(text + start, 1, i - start, stdout);
+        start = i + 1 + is_c1;
+        i += is_c1;
+    }
+    (void)fwrite(text + start, 1, length - start, stdout);
 }
 
 ap_status cli_open_vocab(const char *model, int *fd, ap_error *err)
 {
-    size_t length = strlen(model);
-    if (strchr(model, '/') || (length > 5 && strcmp(model + length - 5, ".gguf") == 0))
-        return ap_file_open(model, fd, err);
+    ap_store *store;
     ap_store_entry entry;
+    if (ap_store_is_path(model)) {
+        AP_TRY(cli_open_store(&store, err));
+        ap_status status = ap_store_find(store, model, &entry, err);
+        ap_store_close(&store);
+        if (status != AP_OK || strcmp(entry.name, model) != 0)
+            return ap_file_open(model, fd, err);
+    }
     return cli_open_model(model, &entry, fd, err);
 }

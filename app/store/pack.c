@@ -91,6 +91,18 @@ static ap_status run_worker(const ap_store *store, pack_job *job, ap_progress *p
     return status;
 }
 
+static bool blob_is_whole(const ap_store *store, const char *digest)
+{
+    char path[PATH_ROOM], actual[AP_HASH_HEX] = "";
+    int fd;
+    ap_store_blob_path(store, digest, path);
+    if (ap_file_open(path, &fd, NULL) != AP_OK)
+        return false;
+    (void)ap_hash_file(fd, AP_HASH_BLAKE2B, actual, NULL, NULL, NULL);
+    close(fd);
+    return strcmp(actual, digest) == 0;
+}
+
 /* Packs an open source into a new blob; fills digest, sizes and report of the entry. */
 static ap_status pack(const ap_store *store, pack_job *job, const ap_file_stamp *source, ap_progress *progress, void *context,
                       ap_store_entry *entry, ap_error *err)
@@ -116,6 +128,10 @@ static ap_status pack(const ap_store *store, pack_job *job, const ap_file_stamp 
     }
     entry->packed_bytes = stamp.bytes;
     ap_store_blob_path(store, entry->digest, file.path);
+    if (blob_is_whole(store, entry->digest)) { /* a worker may have it mapped: it stays the same file */
+        ap_file_new_abort(&file);
+        return AP_OK;
+    }
     return ap_file_new_commit(&file, 0444, err);
 }
 
@@ -144,17 +160,7 @@ static ap_status find_source(const ap_store *store, const char *sha256, ap_store
     AP_TRY(ap_store_walk(store, "names", look_for_source, &k, err));
     if (!k.is_found)
         AP_TRY(ap_store_walk(store, "cache", look_for_source, &k, err));
-    *is_found = k.is_found;
-    if (k.is_found) {
-        char blob[PATH_ROOM], digest[AP_HASH_HEX] = "";
-        int fd;
-        ap_store_blob_path(store, entry->digest, blob);
-        if (ap_file_open(blob, &fd, NULL) == AP_OK) {
-            (void)ap_hash_file(fd, AP_HASH_BLAKE2B, digest, NULL, NULL, NULL);
-            close(fd);
-        }
-        *is_found = strcmp(digest, entry->digest) == 0; /* else it is packed again, over the damaged one */
-    }
+    *is_found = k.is_found && blob_is_whole(store, entry->digest); /* else it is packed again, over the damaged one */
     if (!*is_found)
         *entry = (ap_store_entry){0};
     return AP_OK;

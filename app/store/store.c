@@ -237,6 +237,8 @@ ap_status ap_store_import(ap_store *store, const char *path, const char *name, a
         (void)snprintf(entry->name, sizeof entry->name, "%s", name);
         status = ap_manifest_write(manifest, entry, NULL, err);
     }
+    if (status != AP_OK)
+        (void)ap_store_sweep(store, NULL); /* what was packed has no name */
     close(lock);
     return status;
 }

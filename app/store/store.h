@@ -51,7 +51,7 @@ ap_status ap_store_data_folder(char *path, size_t room, ap_error *err);
 ap_status ap_store_open(ap_store **out, const char *data_folder, ap_sandbox_mode sandbox, ap_error *err);
 void ap_store_close(ap_store **store);
 bool ap_store_name_is_valid(const char *name);
-bool ap_store_is_path(const char *model);
+bool ap_store_is_path(const char *model); /* has a / or ends in .gguf */
 
 /* All names in alphabetical order, damaged ones included; the array is freed with ap_free. */
 ap_status ap_store_list(ap_store *store, ap_store_entry **entries, size_t *count, ap_error *err);

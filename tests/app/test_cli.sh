@@ -38,6 +38,12 @@ mkfifo pipe
 # Words
 expect 2 "did you mean 'run'" runn
 expect 2 "did you mean '--temp'" run x y --tmp 1
+expect 2 "did you mean '--temp'" run x y --temperature 1
+expect 2 "did you mean '--system'" run x y --sys hi
+expect 2 "has no option '-x'" run x y -x
+expect 2 "takes no value" run x y --json=1
+expect 2 "needs a value" run x y --temp
+expect 2 "does not expect 'z'" run x y z
 expect 2 "needs MODEL" run
 expect 0 "Usage: aperto run" run --help
 expect 0 "aperto" --help
@@ -55,6 +61,16 @@ for o in -p -n -d -b -r --threads; do expect 2 "option $o" bench tiny "$o" -1; d
 expect 2 "option --port" serve tiny --port 65536
 expect 2 "option --memory" serve tiny --memory lots
 expect 2 "--kv-type" run tiny hi --kv-type q4
+for c in "run tiny hi" "serve tiny" "bench tiny" "logits tiny --tokens 1"; do
+    # shellcheck disable=SC2086
+    { expect 2 "option --isa is 'sse'" $c --isa sse; expect 2 "option --sandbox" $c --sandbox off; }
+done
+expect 2 "no place for --system" run tiny hi --raw --system x
+expect 2 "--tokens: 'x' is no token id" logits tiny --tokens 1,x
+expect 2 "--tokens: there are no token ids" logits tiny --tokens ,
+expect 2 "--tokens: '2147483648'" logits tiny --tokens 2147483648
+printf '1,2\0003' >nul
+expect 1 "nul: " logits tiny --file nul
 expect 2 "--grammar is not in this release" run tiny hi --grammar f
 expect 2 "not in this release" pull hf:some/model
 
@@ -63,7 +79,7 @@ expect 1 "cannot be opened" pull missing.gguf
 expect 1 "a pipe" pull pipe
 expect 1 "a device" pull /dev/zero
 expect 1 "a folder" pull /tmp
-expect 1 "no possible name" pull tiny.gguf --as ../x
+expect 2 "no possible name" pull tiny.gguf --as ../x
 printf 'GGUFxxxxxxxxxxxxxxxxxxxxxxxxxxxx' >broken.gguf
 expect 1 "version" pull broken.gguf
 [ -z "$(ls data/models/blobs 2>/dev/null)" ] && ok || bad "a refused import left something behind"
@@ -74,12 +90,15 @@ expect 0 "tiny" list
 expect 1 "did you mean 'tiny'" show tini
 expect 0 "apache-2.0" show tiny
 expect 0 "is intact" verify tiny
+expect 1 "not packed yet" verify ./tiny.gguf
+expect 1 "neither a file nor" verify ..
 expect 1 "means another model" pull other.gguf --as tiny
 expect 0 "" show tiny --json
 json 'd["quantization"] == "Q8_0" and len(d["digest"]) == 64'
 expect 0 "" pull tiny.gguf --as twin
 [ "$(ls data/models/blobs | wc -l)" = 1 ] && ok || bad "the same bytes are there twice"
 expect 0 "" rm twin
+"$make_tiny" long.gguf 8192 && expect 0 "" pull long.gguf
 expect 0 "is intact" verify tiny
 
 # Answers
@@ -94,6 +113,23 @@ printf 'from a pipe' | timeout 60 "$aperto" run tiny -n 4 --temp 0 >out 2>err &&
 grep -q "$(printf '\033')" out err && bad "colours without a terminal" || ok
 expect 2 "the prompt is empty" run tiny ""
 timeout 60 "$aperto" list >/dev/full 2>err && bad "a full device was not noticed" || ok
+
+timeout 60 "$aperto" run tiny -n 2 --temp 0 "hello" <&- >out 2>err && ok || bad "no standard input"
+timeout 60 "$aperto" run tiny -n 2 --temp 0 "hello" </dev/null 2>&- >&- && bad "no standard output" || ok
+timeout 20 "$aperto" run long "hello" --temp 0 </dev/null 2>err | head -c 1 >out && ok || bad "a reader that leaves"
+expect 0 "is intact" verify ./tiny.gguf
+expect 0 "" rm ./tiny.gguf
+expect 1 "nothing was packed" rm ./tiny.gguf
+expect 1 "not in the vocabulary" tokenize tiny --decode 99999999
+expect 1 "cannot be opened" tokenize missing.gguf hi
+expect 1 "a context of" bench tiny -p 99999
+expect 0 "is intact" verify tiny
+chmod 600 data/models/blobs/*; for blob in data/models/blobs/*; do printf X | dd of="$blob" bs=1 seek=4000 conv=notrunc 2>/dev/null; done
+expect 1 "damaged" verify tiny
+expect 1 "damaged" run tiny hi
+expect 0 "tiny" pull tiny.gguf --as tiny
+expect 0 "is intact" verify tiny
+expect 0 '"sandbox"' version --json
 
 # Tokens and bits
 expect 0 "" tokenize tiny "the <|im_end|> test" --json

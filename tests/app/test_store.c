@@ -224,7 +224,21 @@ static void a_name_in_use_keeps_its_meaning(void **state)
     assert_refused(AP_E_STATE, "'a'", ap_store_import(store, second, "a", NULL, NULL, &entry, err));
     assert_ok(ap_store_find(store, "a", &entry, err));
     assert_string_equal(entry.digest, a.digest);
-    (void)import(store, first, "a"); /* the same again is fine */
+    assert_int_equal(count_files("blobs", ""), 1); /* nothing is left of the refused one */
+    (void)import(store, first, "a");               /* the same again is fine */
+    ap_store_close(&store);
+}
+
+static void a_blob_in_use_stays_the_same_file(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a");
+    struct stat before, after;
+    assert_int_equal(stat(blob_of(&a), &before), 0);
+    write_file(in_data("names/a.json"), "{", 1); /* so that the source is not known */
+    (void)import(store, first, "b");
+    assert_int_equal(stat(blob_of(&a), &after), 0);
+    assert_true(before.st_ino == after.st_ino && before.st_ctime == after.st_ctime);
     ap_store_close(&store);
 }
 
@@ -600,6 +614,7 @@ int main(void)
         T(an_import_is_found_opened_and_read_only),
         T(equal_sources_share_a_blob_which_goes_with_the_last_name),
         T(a_name_in_use_keeps_its_meaning),
+        T(a_blob_in_use_stays_the_same_file),
         T(a_refused_file_leaves_nothing),
         T(a_full_disk_keeps_what_was_there),
         T(leftovers_of_a_cut_off_import_are_no_models_and_go),

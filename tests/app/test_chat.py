@@ -1,0 +1,111 @@
+# test_chat.py APERTO MAKE_TINY - a conversation on a terminal: Ctrl-C stops the answer and not the program.
+# SPDX-License-Identifier: Apache-2.0
+import os, pty, re, select, subprocess, sys, tempfile, time
+
+aperto, make_tiny = (os.path.abspath(path) for path in sys.argv[1:3])
+
+
+class Terminal:
+    def __init__(self, environment, *arguments):
+        self.seen = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(aperto, [aperto, *arguments], environment)
+
+    def send(self, text):
+        time.sleep(0.2)  # the line editor takes the terminal over only after its prompt is printed
+        os.write(self.fd, text.encode())
+
+    def wait(self, pattern, seconds=20):
+        """Reads until the pattern is on the screen; what stood up to it is taken off and returned."""
+        end = time.time() + seconds
+        while not (found := re.search(pattern, self.seen)):
+            if not select.select([self.fd], [], [], max(0, end - time.time()))[0]:
+                sys.exit(f"FAILED: no '{pattern}' in {self.seen[-2000:]!r}")
+            try:
+                self.seen += os.read(self.fd, 65536).decode(errors="replace")
+            except OSError:  # the program is gone
+                sys.exit(f"FAILED: the program ended before '{pattern}': {self.seen[-2000:]!r}")
+        text, self.seen = self.seen[: found.end()], self.seen[found.end():]
+        return text
+
+    def end(self):
+        """Reads what still comes; the exit code."""
+        end = time.time() + 30
+        while time.time() < end:
+            try:
+                if not os.read(self.fd, 65536):
+                    break
+            except OSError:
+                break
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def check(good, what):
+    if not good:
+        sys.exit(f"FAILED: {what}")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    data = os.path.join(folder, "data")
+    environment = {"APERTO_DATA": data, "TERM": "vt100", "PATH": os.environ["PATH"], "NO_COLOR": "1",
+                   **{k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}}
+    model = os.path.join(folder, "long.gguf")
+    subprocess.run([make_tiny, model, "8192"], check=True)
+    subprocess.run([aperto, "pull", model, "--as", "long"], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    t = Terminal(environment, "run", "long", "--temp", "1", "--seed", "5")
+    t.wait("is ready.*\r\n.*> ")
+    t.send("h\u00e9llo, begin\n")
+    t.wait("(\r\n){5}")  # the tiny model answers with new lines
+    t.send("\x03")
+    t.wait(r"stopped\)\r\n.*> ")
+    t.send("half a line\x03")  # thrown away
+    t.wait("\n.*> ")
+    t.send("/help\n")
+    t.wait("/clear .*begin")
+    t.send("/clear\n")
+    t.wait("A new conversation")
+    t.send("/system be brief\n")
+    t.wait("with this system message")
+    t.send("/nonsense\n")
+    t.wait("no '/nonsense'")
+    t.send("one \\\n")
+    t.wait(r"\. ")
+    t.send("two\n")
+    t.wait("(\r\n){5}")
+    t.send("\x03")
+    t.wait(r"stopped\)\r\n.*> ")
+    t.send("\x1b[A")  # the last entry of the history
+    t.wait("two")
+    t.send("\x03")
+    t.wait("> ")
+    t.send("\x04")
+    check(t.end() == 0, "Ctrl-D does not leave with 0")
+    history = os.path.join(data, "history")
+    check("begin" in open(history).read(), "the history is not kept")
+    check(os.stat(history).st_mode & 0o077 == 0, "the history can be read by others")
+
+    # One answer: Ctrl-C ends it and the program.
+    t = Terminal(environment, "run", "long", "hello", "--temp", "1", "--seed", "5")
+    t.wait(r"\x1b\[K(.|\r\n)")  # after the bar that says how far reading is
+    t.send("\x03")
+    check(t.end() in (0, 1), "a stopped answer ends the program by a signal")  # 0: the answer was over
+
+    # A model cannot steer the terminal.
+    t = Terminal(environment, "tokenize", "long", "--decode", "188 189 190 191 27")
+    t.wait(r"\x1b\[K")
+    out = t.wait("\n")
+    check("\x1b[" not in out and not re.search("[\x00-\x08\x0e-\x1f\x7f-\x9f]", out), f"control characters: {out!r}")
+
+    # rm asks.
+    t = Terminal(environment, "rm", "long")
+    t.wait(r"\[y/N\]")
+    t.send("n\n")
+    t.wait("nothing was removed")
+    check(t.end() == 1, "rm after no")
+    t = Terminal(environment, "rm", "long")
+    t.wait(r"\[y/N\]")
+    t.send("y\n")
+    check(t.end() == 0, "rm after yes")
+print("a conversation on a terminal: passed")
