@@ -33,7 +33,7 @@ static void a_message_is_whole_utf8_and_cannot_act_on_a_terminal(void **state)
 {
     ap_error error = {0};
     (void)ap_fail(&error, AP_E_FORMAT, "tensor '%s'", "a\xc2\x9b" "2J\xe2\x80\xae" "b\xe2\x80\xa8" "c\xff\xe2\x82");
-    assert_string_equal(error.message, "tensor 'a?2J?b?c??'");
+    assert_string_equal(error.message, "tensor 'a?2J?b?c?" "?'");
     (void)ap_fail(&error, AP_E_FORMAT, "tensor '%s'", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
     assert_string_equal(error.message, "tensor '\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80'");
     /* Wherever the cut falls, no half character is left. */
