@@ -63,7 +63,7 @@ int main(int count, char **arguments)
     matrices = matrices < 1 ? 1 : matrices > MATRICES_MAX ? MATRICES_MAX : matrices;
     unsigned char *panels = mmap(NULL, bytes * matrices, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     float *x = ap_alloc_aligned(sizeof *x * tokens * cols), *y = ap_alloc_aligned(sizeof *y * tokens * rows);
-    void *codes = ap_alloc_aligned(ap_acts_bytes(tokens, cols));
+    void *codes = ap_alloc_aligned(ap_acts_bytes(tokens, cols, 1));
     ap_pool *pool = NULL;
     if (panels == MAP_FAILED || !x || !y || !codes || ap_pool_create(&pool, threads, &err) != AP_OK)
         return usage("out of memory");
@@ -76,9 +76,9 @@ int main(int count, char **arguments)
     for (int p = 0; p < PASSES; p++) {
         uint64_t begin = ap_clock_ns();
         for (uint64_t i = 0; i < matrices; i++) {
-            ap_acts acts;
+            ap_acts acts = {.tokens = tokens, .cols = cols, .planes = 1, .x = x, .x_stride = cols};
             ap_matrix matrix = {info->type, rows, cols, panels + i * bytes};
-            ap_acts_set(&acts, &kernels, pool, x, cols, tokens, cols, codes);
+            ap_acts_set(&acts, &kernels, pool, codes);
             ap_matmul_job job = {&matrix, &acts, y, rows};
             ap_matmul(&kernels, pool, &job, 1);
         }

@@ -176,6 +176,13 @@ static void chain_16(const block32 *b, const ap_act_slab *a, int part, float acc
     }
 }
 
+/* With two planes a token's result is the sum of its two chains. */
+static void add_planes(uint32_t planes, float acc[][LANES])
+{
+    for (int r = 0; planes == 2 && r < LANES; r++)
+        acc[0][r] += acc[1][r];
+}
+
 static void store(const ap_matmul_job *job, uint32_t panel, uint32_t token, const float acc[LANES])
 {
     uint32_t row = panel * LANES, left = job->matrix->rows - row;
@@ -187,19 +194,22 @@ static void product(const ap_matmul_job *job, ap_matmul_part part, unpack_fn *un
     const ap_matrix *m = job->matrix;
     const ap_acts *acts = job->acts;
     uint64_t panel_bytes = ap_panel_bytes(m->type, m->cols);
+    uint32_t planes = acts->planes, at_once = TOKENS_AT_ONCE / planes;
     for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel++)
-        for (uint32_t first = part.token_begin; first < part.token_end; first += TOKENS_AT_ONCE) {
-            uint32_t count = part.token_end - first < TOKENS_AT_ONCE ? part.token_end - first : TOKENS_AT_ONCE;
+        for (uint32_t first = part.token_begin; first < part.token_end; first += at_once) {
+            uint32_t count = part.token_end - first < at_once ? part.token_end - first : at_once;
             float acc[TOKENS_AT_ONCE][LANES] = {0};
             for (uint32_t block = 0; block < m->cols / AP_BLOCK_COLS; block++) {
                 block32 b;
                 unpack(m->panels + panel * panel_bytes, block, &b);
-                const ap_act_slab *slabs = acts->slabs + (size_t)(block / 8) * acts->tokens + first;
-                for (uint32_t t = 0; t < count; t++)
-                    chain(&b, &slabs[t], (int)(block % 8), acc[t]);
+                const ap_act_slab *slabs = acts->slabs + ((size_t)(block / 8) * acts->tokens + first) * planes;
+                for (uint32_t i = 0; i < count * planes; i++)
+                    chain(&b, &slabs[i], (int)(block % 8), acc[i]);
             }
-            for (uint32_t t = 0; t < count; t++)
-                store(job, panel, first + t, acc[t]);
+            for (uint32_t t = 0; t < count; t++) {
+                add_planes(planes, acc + t * planes);
+                store(job, panel, first + t, acc[t * planes]);
+            }
         }
 }
 
@@ -300,8 +310,9 @@ static void product_bf16(const ap_matmul_job *job, ap_matmul_part part)
     product_float(job, part, element_bf16);
 }
 
-/* 32 floats at most (the last columns of a float matrix); codes beyond `count` are 0. */
-static void quantize_block(const float *x, uint32_t count, ap_act_slab *slab, int part)
+/* 32 floats at most (the last columns of a float matrix); codes beyond `count` are 0.  What
+ * the codes leave over replaces x: the next plane's input. */
+static void quantize_block(float *x, uint32_t count, ap_act_slab *slab, int part)
 {
     int8_t *code = slab->code + 32 * part;
     float amax = 0;
@@ -327,6 +338,8 @@ static void quantize_block(const float *x, uint32_t count, ap_act_slab *slab, in
             sum[i / 16] += q;
         }
     }
+    for (uint32_t i = 0; i < count; i++)
+        x[i] = fmaf(-(float)code[i], d, x[i]);
     slab->d[part] = d;
     slab->sum[part] = sum[0] + sum[1];
     slab->half_sum[2 * part] = (int16_t)sum[0];
@@ -334,14 +347,17 @@ static void quantize_block(const float *x, uint32_t count, ap_act_slab *slab, in
     slab->sum_f[part] = (float)(sum[0] + sum[1]);
 }
 
-static void quantize(const float *x, uint32_t cols, ap_act_slab *slabs, size_t slab_stride)
+static void quantize(const float *x, uint32_t cols, uint32_t planes, ap_act_slab *slabs, size_t slab_stride)
 {
     for (uint32_t col = 0; col < cols; col += AP_SUPER_COLS) {
         ap_act_slab *slab = slabs + col / AP_SUPER_COLS * slab_stride;
         for (uint32_t part = 0; part < 8; part++) {
             uint32_t at = col + 32 * part;
             uint32_t count = at >= cols ? 0 : cols - at < 32 ? cols - at : 32;
-            quantize_block(count ? x + at : x, count, slab, (int)part);
+            float rest[32];
+            memcpy(rest, count ? x + at : x, count * sizeof *x);
+            for (uint32_t plane = 0; plane < planes; plane++)
+                quantize_block(rest, count, slab + plane, (int)part);
         }
     }
 }

@@ -5,15 +5,18 @@
  * Block formats multiply 8-bit activations: each 32 consecutive floats of a token
  * become codes and one scale (docs/law.md, section 2), kept in records of 256
  * columns, all tokens of the first 256 columns, then all of the next: a piece of
- * a large product then reads one stretch of memory.  Float formats multiply the
- * floats themselves.  An ap_acts carries both, so matrices of different types
+ * a large product then reads one stretch of memory.  With two *planes* a token has a
+ * second record beside the first, the codes of what the first left over, and its
+ * product is the sum of both chains: 15 bits where 8 cost too much.  Float formats
+ * multiply the floats themselves.  An ap_acts carries both, so matrices of different types
  * share it (q, k and v; gate and up).
  *
  * The chain of one (row, token) never depends on how many tokens there are, how
  * panels are split among threads, or on the level.
  *
- *     size_t bytes = ap_acts_bytes(tokens, cols);
- *     ap_acts_set(&acts, kernels, pool, x, x_stride, tokens, cols, memory);
+ *     size_t bytes = ap_acts_bytes(tokens, cols, 1);
+ *     ap_acts acts = {.tokens = tokens, .cols = cols, .planes = 1, .x = x, .x_stride = x_stride};
+ *     ap_acts_set(&acts, kernels, pool, memory);
  *     ap_matmul_job jobs[3] = {{&q, &acts, yq, q_stride}, {&k, …}, {&v, …}};
  *     ap_matmul(kernels, pool, jobs, 3);     // one start of the pool for all three
  *
@@ -42,9 +45,11 @@ static_assert(sizeof(ap_act_slab) == 384, "six cache lines");
 
 typedef struct ap_acts {
     uint32_t tokens, cols;
+    uint32_t planes;  /* 1 or 2: records per token and slab */
     const float *x;   /* token t at x + t * x_stride */
     size_t x_stride;  /* in floats */
-    const ap_act_slab *slabs; /* slab s of token t at slabs[s * tokens + t]; NULL when only floats were asked for */
+    const ap_act_slab *slabs; /* plane p of slab s of token t at slabs[(s * tokens + t) * planes + p]; NULL when only
+                                 floats were asked for */
 } ap_acts;
 
 typedef struct ap_matmul_job {
@@ -54,8 +59,8 @@ typedef struct ap_matmul_job {
     size_t y_stride;     /* in floats */
 } ap_matmul_job;
 
-/* Codes and scales of one token: slab s is written to slabs[s * slab_stride]. */
-typedef void ap_quantize_fn(const float *x, uint32_t cols, ap_act_slab *slabs, size_t slab_stride);
+/* Codes and scales of one token: plane p of slab s is written to slabs[s * slab_stride + p]. */
+typedef void ap_quantize_fn(const float *x, uint32_t cols, uint32_t planes, ap_act_slab *slabs, size_t slab_stride);
 /* A rectangle of the output: the rows of some panels, for some tokens. */
 typedef struct ap_matmul_part {
     uint32_t panel_begin, panel_end;
@@ -75,11 +80,10 @@ struct ap_kernels;
 /* Do products with this type read codes (and not floats)? */
 bool ap_matmul_needs_codes(ap_type type);
 /* Memory that ap_acts_set wants for codes; a multiple of 64. */
-size_t ap_acts_bytes(uint32_t tokens, uint32_t cols);
-/* Points *acts at x (borrowed) and fills `memory` (64-byte aligned, ap_acts_bytes
- * large, borrowed) with the codes; memory NULL: floats only.  pool may be NULL. */
-void ap_acts_set(ap_acts *acts, const struct ap_kernels *kernels, ap_pool *pool, const float *x, size_t x_stride,
-                 uint32_t tokens, uint32_t cols, void *memory);
+size_t ap_acts_bytes(uint32_t tokens, uint32_t cols, uint32_t planes);
+/* The caller has filled tokens, cols and planes, x (borrowed) and x_stride; fills `memory` (64-byte aligned,
+ * ap_acts_bytes large, borrowed) with the codes; memory NULL: floats only.  pool may be NULL. */
+void ap_acts_set(ap_acts *acts, const struct ap_kernels *kernels, ap_pool *pool, void *memory);
 /* Runs all jobs in one run of the pool (NULL: this thread alone). */
 void ap_matmul(const struct ap_kernels *kernels, ap_pool *pool, const ap_matmul_job *jobs, uint32_t job_count);
 

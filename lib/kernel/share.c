@@ -31,28 +31,31 @@ bool ap_matmul_needs_codes(ap_type type)
 
 static size_t slab_count(uint32_t cols) { return cols / AP_SUPER_COLS + (cols % AP_SUPER_COLS != 0); }
 
-size_t ap_acts_bytes(uint32_t tokens, uint32_t cols) { return tokens * slab_count(cols) * sizeof(ap_act_slab); }
+size_t ap_acts_bytes(uint32_t tokens, uint32_t cols, uint32_t planes)
+{
+    return (size_t)tokens * planes * slab_count(cols) * sizeof(ap_act_slab);
+}
 
 static void quantize_tokens(void *context, size_t begin, size_t end, unsigned thread)
 {
     const quantize_run *run = context;
+    const ap_acts *acts = run->acts;
     for (size_t t = begin; t < end; t++)
-        run->kernels->matmul.quantize(run->acts->x + t * run->acts->x_stride, run->acts->cols, run->slabs + t,
-                                      run->acts->tokens);
+        run->kernels->matmul.quantize(acts->x + t * acts->x_stride, acts->cols, acts->planes,
+                                      run->slabs + t * acts->planes, (size_t)acts->tokens * acts->planes);
 }
 
-void ap_acts_set(ap_acts *acts, const ap_kernels *kernels, ap_pool *pool, const float *x, size_t x_stride,
-                 uint32_t tokens, uint32_t cols, void *memory)
+void ap_acts_set(ap_acts *acts, const ap_kernels *kernels, ap_pool *pool, void *memory)
 {
-    *acts = (ap_acts){.tokens = tokens, .cols = cols, .x = x, .x_stride = x_stride, .slabs = memory};
+    acts->slabs = memory;
     if (!memory)
         return;
     quantize_run run = {kernels, acts, memory};
     /* A few thousand floats are done before another thread has woken. */
-    if (!pool || (size_t)tokens * cols < 16384)
-        quantize_tokens(&run, 0, tokens, 0);
+    if (!pool || (size_t)acts->tokens * acts->cols < 16384)
+        quantize_tokens(&run, 0, acts->tokens, 0);
     else
-        ap_pool_run(pool, tokens, 4, quantize_tokens, &run);
+        ap_pool_run(pool, acts->tokens, 4, quantize_tokens, &run);
 }
 
 static uint32_t group_count(const ap_matmul_job *job)
@@ -61,16 +64,26 @@ static uint32_t group_count(const ap_matmul_job *job)
     return panels / GROUP_PANELS + (panels % GROUP_PANELS != 0);
 }
 
-/* Stretches of tokens, each a multiple of 12 but the last: kernels take 3, 4 or 6 at a time. */
-static uint32_t stretch_tokens(uint32_t tokens)
+/* What a token costs: one pass per plane, and the floats have none. */
+static uint32_t planes_of(const ap_matmul_job *job)
 {
-    if (tokens <= FEW_TOKENS)
-        return tokens;
-    uint32_t stretches = (tokens - 1) / PIECE_TOKENS + 1;
-    return ((tokens - 1) / stretches + 12) / 12 * 12;
+    return ap_matmul_needs_codes(job->matrix->type) ? job->acts->planes : 1;
 }
 
-static uint32_t stretch_count(uint32_t tokens) { return tokens ? (tokens - 1) / stretch_tokens(tokens) + 1 : 0; }
+/* Stretches of tokens, with planes each a multiple of 12 but the last: kernels take 3, 4 or 6 at a time. */
+static uint32_t stretch_tokens(const ap_matmul_job *job)
+{
+    uint32_t planes = planes_of(job), records = job->acts->tokens * planes;
+    if (records <= FEW_TOKENS)
+        return job->acts->tokens;
+    uint32_t stretches = (records - 1) / PIECE_TOKENS + 1;
+    return ((records - 1) / stretches + 12) / 12 * 12 / planes;
+}
+
+static uint32_t stretch_count(const ap_matmul_job *job)
+{
+    return job->acts->tokens ? (job->acts->tokens - 1) / stretch_tokens(job) + 1 : 0;
+}
 
 /* Pieces of all jobs, numbered through: the stretches of the first group, then of the next. */
 static void multiply_pieces(void *context, size_t begin, size_t end, unsigned thread)
@@ -81,7 +94,7 @@ static void multiply_pieces(void *context, size_t begin, size_t end, unsigned th
         const ap_matmul_job *job = &run->jobs[i];
         ap_matmul_fn *product = run->kernels->matmul.product[job->matrix->type];
         uint32_t tokens = job->acts->tokens, panels = ap_panel_count(job->matrix->rows);
-        uint32_t stretches = stretch_count(tokens), length = tokens ? stretch_tokens(tokens) : 0;
+        uint32_t stretches = stretch_count(job), length = tokens ? stretch_tokens(job) : 0;
         size_t pieces = (size_t)group_count(job) * stretches;
         size_t from = begin > first ? begin - first : 0, to = end - first < pieces ? end - first : pieces;
         while (from < to) {
@@ -106,8 +119,8 @@ void ap_matmul(const ap_kernels *kernels, ap_pool *pool, const ap_matmul_job *jo
     bool are_few = true;
     for (uint32_t i = 0; i < job_count; i++) {
         ap_assert(jobs[i].acts->cols == jobs[i].matrix->cols);
-        pieces += (size_t)group_count(&jobs[i]) * stretch_count(jobs[i].acts->tokens);
-        are_few = are_few && jobs[i].acts->tokens <= FEW_TOKENS;
+        pieces += (size_t)group_count(&jobs[i]) * stretch_count(&jobs[i]);
+        are_few = are_few && jobs[i].acts->tokens * planes_of(&jobs[i]) <= FEW_TOKENS;
     }
     if (!pool) {
         multiply_pieces(&run, 0, pieces, 0);

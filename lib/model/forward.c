@@ -16,6 +16,10 @@
  * keys, few enough that threads end together. */
 enum { ATTENTION_TILE = 16 };
 
+/* Planes of activations (docs/law.md, section 2): the inputs of q, k and v and of the output head cost the
+ * most when rounded to 8 bits, and those products are few. */
+enum { PLANES = 1, PLANES_FINE = 2 };
+
 /* Where a token of the batch belongs. */
 typedef struct token_place {
     uint32_t piece;
@@ -94,7 +98,9 @@ static void carve_all(ap_forward *f, carver *c)
     size_t t = f->tokens_max, q = (size_t)s->head_count * s->head_width, kv = (size_t)s->kv_head_count * s->head_width;
     f->x = carve(c, t * s->width, sizeof(float));
     f->h = carve(c, t * widest_input(s), sizeof(float));
-    f->acts = carve(c, ap_acts_bytes(f->tokens_max, (uint32_t)widest_input(s)), 1);
+    size_t widest = ap_acts_bytes(f->tokens_max, (uint32_t)widest_input(s), 1);
+    size_t fine = ap_acts_bytes(f->tokens_max, s->width, PLANES_FINE);
+    f->acts = carve(c, widest > fine ? widest : fine, 1);
     f->q = carve(c, t * q, sizeof(float));
     f->k = carve(c, t * kv, sizeof(float));
     f->v = carve(c, t * kv, sizeof(float));
@@ -205,28 +211,29 @@ static void each_token(ap_forward *f, ap_pool_fn *fn)
 
 /* ---- Steps over tokens ---- */
 
-static ap_acts acts_of(ap_forward *f, uint32_t width)
+static ap_acts acts_of(ap_forward *f, uint32_t width, uint32_t planes)
 {
     return (ap_acts){.tokens = f->token_count,
                      .cols = width,
+                     .planes = planes,
                      .x = f->h,
                      .x_stride = width,
                      .slabs = (const ap_act_slab *)(const void *)f->acts};
 }
 
 /* Makes the 8-bit form of h[token], `width` floats. */
-static void quantize(ap_forward *f, size_t token, uint32_t width)
+static void quantize(ap_forward *f, size_t token, uint32_t width, uint32_t planes)
 {
     if (f->reads_codes)
-        f->kernels->matmul.quantize(f->h + token * width, width, (ap_act_slab *)(void *)f->acts + token,
-                                    f->token_count);
+        f->kernels->matmul.quantize(f->h + token * width, width, planes,
+                                    (ap_act_slab *)(void *)f->acts + token * planes, (size_t)f->token_count * planes);
 }
 
-static void norm_into_h(ap_forward *f, size_t token, const float *weight)
+static void norm_into_h(ap_forward *f, size_t token, const float *weight, uint32_t planes)
 {
     uint32_t width = f->model->sizes.width;
     f->kernels->vec.rms_norm(f->h + token * width, f->x + token * width, weight, width, f->model->sizes.norm_epsilon);
-    quantize(f, token, width);
+    quantize(f, token, width, planes);
 }
 
 static void step_embed(void *context, size_t begin, size_t end, unsigned thread)
@@ -238,7 +245,7 @@ static void step_embed(void *context, size_t begin, size_t end, unsigned thread)
         const ap_piece *piece = &f->pieces[place->piece];
         ap_model_embed(f->model, (uint32_t)piece->tokens[place->position - piece->position], f->x + t * s->width);
         ap_rope_row(f->rope + t * s->rope_width, f->rope_frequencies, s->rope_width, place->position);
-        norm_into_h(f, t, f->model->layers[0].attn_norm);
+        norm_into_h(f, t, f->model->layers[0].attn_norm, PLANES_FINE);
     }
 }
 
@@ -300,7 +307,7 @@ static void step_attended(void *context, size_t begin, size_t end, unsigned thre
     ap_forward *f = context;
     uint32_t width = f->model->sizes.head_count * f->model->sizes.head_width;
     for (size_t t = begin; t < end; t++)
-        quantize(f, t, width);
+        quantize(f, t, width, PLANES);
 }
 
 static void step_ffn_norm(void *context, size_t begin, size_t end, unsigned thread)
@@ -309,7 +316,7 @@ static void step_ffn_norm(void *context, size_t begin, size_t end, unsigned thre
     uint32_t width = f->model->sizes.width;
     for (size_t t = begin; t < end; t++) {
         f->kernels->vec.add(f->x + t * width, f->y + t * width, width);
-        norm_into_h(f, t, f->layer->ffn_norm);
+        norm_into_h(f, t, f->layer->ffn_norm, PLANES);
     }
 }
 
@@ -319,7 +326,7 @@ static void step_activate(void *context, size_t begin, size_t end, unsigned thre
     uint32_t width = f->model->sizes.ffn_width;
     for (size_t t = begin; t < end; t++) {
         f->kernels->vec.silu_mul(f->h + t * width, f->gate + t * width, f->up + t * width, width);
-        quantize(f, t, width);
+        quantize(f, t, width, PLANES);
     }
 }
 
@@ -332,15 +339,15 @@ static void step_next_layer(void *context, size_t begin, size_t end, unsigned th
     for (size_t t = begin; t < end; t++) {
         f->kernels->vec.add(f->x + t * width, f->y + t * width, width);
         if (!is_last)
-            norm_into_h(f, t, f->model->layers[f->layer_index + 1].attn_norm);
+            norm_into_h(f, t, f->model->layers[f->layer_index + 1].attn_norm, PLANES_FINE);
     }
 }
 
 /* ---- The pass ---- */
 
-static void multiply(ap_forward *f, ap_matmul_job *jobs, uint32_t count)
+static void multiply(ap_forward *f, uint32_t planes, ap_matmul_job *jobs, uint32_t count)
 {
-    ap_acts acts = acts_of(f, jobs[0].matrix->cols);
+    ap_acts acts = acts_of(f, jobs[0].matrix->cols, planes);
     for (uint32_t i = 0; i < count; i++) {
         jobs[i].acts = &acts;
         jobs[i].y_stride = jobs[i].matrix->rows;
@@ -351,15 +358,18 @@ static void multiply(ap_forward *f, ap_matmul_job *jobs, uint32_t count)
 static void run_layer(ap_forward *f)
 {
     const ap_layer *layer = f->layer;
-    multiply(f, (ap_matmul_job[]){{.matrix = &layer->q, .y = f->q}, {.matrix = &layer->k, .y = f->k}, {.matrix = &layer->v, .y = f->v}}, 3);
+    multiply(f, PLANES_FINE,
+             (ap_matmul_job[]){{.matrix = &layer->q, .y = f->q},
+                               {.matrix = &layer->k, .y = f->k},
+                               {.matrix = &layer->v, .y = f->v}}, 3);
     each_token(f, step_positions);
     ap_pool_run(f->pool, (size_t)f->tile_count * f->model->sizes.kv_head_count, 1, step_attend, f);
     each_token(f, step_attended);
-    multiply(f, (ap_matmul_job[]){{.matrix = &layer->attn_out, .y = f->y}}, 1);
+    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &layer->attn_out, .y = f->y}}, 1);
     each_token(f, step_ffn_norm);
-    multiply(f, (ap_matmul_job[]){{.matrix = &layer->gate, .y = f->gate}, {.matrix = &layer->up, .y = f->up}}, 2);
+    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &layer->gate, .y = f->gate}, {.matrix = &layer->up, .y = f->up}}, 2);
     each_token(f, step_activate);
-    multiply(f, (ap_matmul_job[]){{.matrix = &layer->down, .y = f->y}}, 1);
+    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &layer->down, .y = f->y}}, 1);
     each_token(f, step_next_layer);
 }
 
@@ -392,8 +402,9 @@ void ap_forward_logits(ap_forward *f, uint32_t first, uint32_t count, float *log
 {
     const ap_hparams *s = &f->model->sizes;
     ap_assert(count <= f->output_count && first <= f->output_count - count);
-    ap_acts acts;
-    ap_acts_set(&acts, f->kernels, f->pool, f->final + (size_t)first * s->width, s->width, count, s->width, f->acts);
+    ap_acts acts = {.tokens = count, .cols = s->width, .planes = PLANES_FINE,
+                    .x = f->final + (size_t)first * s->width, .x_stride = s->width};
+    ap_acts_set(&acts, f->kernels, f->pool, f->acts);
     ap_matmul_job job = {.matrix = &f->model->output, .acts = &acts, .y = logits, .y_stride = s->vocab_count};
     ap_matmul(f->kernels, f->pool, &job, 1);
 }

@@ -81,8 +81,8 @@ static void check_one(kcheck *k, ap_type type, int weights, int kind, uint32_t r
     ap_matrix matrix = make_matrix(k, type, weights, rows, cols);
     float *x = kcheck_alloc(k, tokens * x_stride * sizeof *x);
     kcheck_fill(k, kind, x, tokens * x_stride);
-    ap_acts acts;
-    ap_acts_set(&acts, &k->plain, NULL, x, x_stride, tokens, cols, kcheck_alloc(k, ap_acts_bytes(tokens, cols)));
+    ap_acts acts = {.tokens = tokens, .cols = cols, .planes = 1 + kcheck_random(k) % 2, .x = x, .x_stride = x_stride};
+    ap_acts_set(&acts, &k->plain, NULL, kcheck_alloc(k, ap_acts_bytes(tokens, cols, acts.planes)));
     /* Rows of y are apart: what lies between them must stay as kcheck_guarded left it, on both sides. */
     size_t y_count = (tokens - 1) * y_stride + rows;
     float *want = kcheck_guarded(k, y_count, 0), *got = kcheck_guarded(k, y_count, shift);
@@ -94,8 +94,8 @@ static void check_one(kcheck *k, ap_type type, int weights, int kind, uint32_t r
     k->level.matmul.product[type](&job, (ap_matmul_part){split, panels, 0, cut});
     k->level.matmul.product[type](&job, (ap_matmul_part){split, panels, cut, tokens});
     kcheck_same_floats(k, got, want, y_count,
-                       "%u rows (split at panel %u), %u columns, %u tokens (at %u), weights %s, inputs %s", rows, split,
-                       cols, tokens, cut, weights_text[weights], kcheck_kind_name(kind));
+                       "%u rows (split at panel %u), %u columns, %u tokens (at %u), %u planes, weights %s, inputs %s",
+                       rows, split, cols, tokens, cut, acts.planes, weights_text[weights], kcheck_kind_name(kind));
     kcheck_guarded_check(k);
 }
 
@@ -124,7 +124,8 @@ static void check_quantize(kcheck *k, int unused)
 {
     for (int round = 0; round < 200; round++) {
         uint32_t cols = 1 + kcheck_random(k) % 1100;
-        size_t slabs = cols / 256 + (cols % 256 != 0), stride = 1 + kcheck_random(k) % 3;
+        size_t slabs = cols / 256 + (cols % 256 != 0), planes = 1 + kcheck_random(k) % 2;
+        size_t stride = planes + kcheck_random(k) % 3;
         float *x = kcheck_guarded(k, cols, kcheck_random(k) % 16);
         kcheck_fill(k, round % KCHECK_KINDS, x, cols);
         if (round % 3 == 0) /* exact ties between two codes */
@@ -134,8 +135,8 @@ static void check_quantize(kcheck *k, int unused)
         ap_act_slab *got = kcheck_alloc(k, slabs * stride * sizeof *got);
         memset(want, 0x55, slabs * stride * sizeof *want);
         memset(got, 0x55, slabs * stride * sizeof *got);
-        k->plain.matmul.quantize(x, cols, want, stride);
-        k->level.matmul.quantize(x, cols, got, stride);
+        k->plain.matmul.quantize(x, cols, (uint32_t)planes, want, stride);
+        k->level.matmul.quantize(x, cols, (uint32_t)planes, got, stride);
         for (size_t s = 0; s < slabs * stride; s++) {
             kcheck_same_bytes(k, got[s].code, want[s].code, sizeof want->code, "codes of slab %zu, %u columns", s, cols);
             kcheck_same_floats(k, got[s].d, want[s].d, 8, "scales of slab %zu, %u columns, inputs %s", s, cols,
@@ -162,7 +163,7 @@ static void call_product(const ap_kernels *kernels, void *context)
 static void call_quantize(const ap_kernels *kernels, void *context)
 {
     bench_context *c = context;
-    kernels->matmul.quantize(c->acts.x, c->acts.cols, (ap_act_slab *)c->acts.slabs, 1);
+    kernels->matmul.quantize(c->acts.x, c->acts.cols, c->acts.planes, (ap_act_slab *)c->acts.slabs, c->acts.planes);
 }
 
 static void bench_product(kcheck *k, int type)
@@ -175,7 +176,8 @@ static void bench_product(kcheck *k, int type)
         c.matrix = make_matrix(k, (ap_type)type, RANDOM, rows, cols);
         float *x = kcheck_alloc(k, n * cols * sizeof *x), *y = kcheck_alloc(k, n * rows * sizeof *y);
         kcheck_fill(k, 0, x, n * cols);
-        ap_acts_set(&c.acts, &k->plain, NULL, x, cols, n, cols, kcheck_alloc(k, ap_acts_bytes(n, cols)));
+        c.acts = (ap_acts){.tokens = n, .cols = cols, .planes = 1, .x = x, .x_stride = cols};
+        ap_acts_set(&c.acts, &k->plain, NULL, kcheck_alloc(k, ap_acts_bytes(n, cols, 1)));
         c.job = (ap_matmul_job){&c.matrix, &c.acts, y, rows};
         snprintf(what, sizeof what, "%u x %u, %u token%s", rows, cols, n, n == 1 ? "" : "s");
         kcheck_time(k, what, call_product, &c, 2.0 * rows * cols * n, "op");
@@ -188,8 +190,11 @@ static void bench_quantize(kcheck *k, int unused)
     uint32_t cols = 2048;
     float *x = kcheck_alloc(k, cols * sizeof *x);
     kcheck_fill(k, 0, x, cols);
-    ap_acts_set(&c.acts, &k->plain, NULL, x, cols, 1, cols, kcheck_alloc(k, ap_acts_bytes(1, cols)));
-    kcheck_time(k, "2048 columns", call_quantize, &c, cols * 4.0, "B");
+    for (uint32_t planes = 1; planes <= 2; planes++) {
+        c.acts = (ap_acts){.tokens = 1, .cols = cols, .planes = planes, .x = x, .x_stride = cols};
+        ap_acts_set(&c.acts, &k->plain, NULL, kcheck_alloc(k, ap_acts_bytes(1, cols, planes)));
+        kcheck_time(k, planes == 1 ? "2048 columns" : "2048 columns, 2 planes", call_quantize, &c, cols * 4.0, "B");
+    }
 }
 
 void kcheck_matmul(kcheck *k)

@@ -49,8 +49,8 @@ static void fill_weights(ap_type type, unsigned char *source, size_t rows, uint3
     }
 }
 
-static scene scene_create(ap_type type, uint32_t rows, uint32_t cols, uint32_t tokens, const ap_kernels *kernels,
-                          uint64_t seed)
+static scene scene_create(ap_type type, uint32_t rows, uint32_t cols, uint32_t tokens, uint32_t planes,
+                          const ap_kernels *kernels, uint64_t seed)
 {
     scene s = {.tokens = tokens};
     uint64_t bytes;
@@ -59,13 +59,14 @@ static scene scene_create(ap_type type, uint32_t rows, uint32_t cols, uint32_t t
     s.panels = ap_alloc_aligned(bytes);
     s.x = ap_alloc_array((size_t)tokens * cols, sizeof *s.x);
     s.y = ap_alloc_array((size_t)tokens * rows, sizeof *s.y);
-    s.codes = ap_alloc_aligned(ap_acts_bytes(tokens, cols));
+    s.codes = ap_alloc_aligned(ap_acts_bytes(tokens, cols, planes));
     fill_weights(type, s.source, rows, cols, &seed);
     ap_pack_rows(type, cols, rows, s.source, s.panels);
     for (size_t i = 0; i < (size_t)tokens * cols; i++)
         s.x[i] = ap_test_uniform(&seed) * (ap_test_random(&seed) % 50 == 0 ? 20.0f : 1.0f);
     s.matrix = (ap_matrix){type, rows, cols, s.panels};
-    ap_acts_set(&s.acts, kernels, NULL, s.x, cols, tokens, cols, s.codes);
+    s.acts = (ap_acts){.tokens = tokens, .cols = cols, .planes = planes, .x = s.x, .x_stride = cols};
+    ap_acts_set(&s.acts, kernels, NULL, s.codes);
     return s;
 }
 
@@ -91,10 +92,11 @@ static ap_kernels kernels_of(ap_isa isa)
 static void products_are_as_exact_as_their_operations_allow(void **state)
 {
     ap_kernels kernels = kernels_of(ap_isa_detect());
-    for (int i = 0; i < TYPES; i++) {
-        uint32_t rows = 40, cols = 1024, tokens = 5;
+    for (int j = 0; j < 2 * TYPES; j++) {
+        uint32_t rows = 40, cols = 1024, tokens = 5, planes = 1 + (uint32_t)j % 2;
+        int i = j / 2;
         bool has_codes = ap_matmul_needs_codes(types[i]);
-        scene s = scene_create(types[i], rows, cols, tokens, &kernels, 21 + (uint64_t)i);
+        scene s = scene_create(types[i], rows, cols, tokens, planes, &kernels, 21 + (uint64_t)i);
         ap_matmul(&kernels, NULL, &(ap_matmul_job){&s.matrix, &s.acts, s.y, rows}, 1);
         float *w = ap_alloc_array(cols, sizeof *w);
         for (uint32_t row = 0; row < rows; row++) {
@@ -102,8 +104,11 @@ static void products_are_as_exact_as_their_operations_allow(void **state)
             for (uint32_t t = 0; t < tokens; t++) {
                 double exact = 0, magnitude = 0, difference = 0;
                 for (uint32_t c = 0; c < cols; c++) {
-                    const ap_act_slab *slab = &s.acts.slabs[c / 256 * tokens + t];
-                    double x = has_codes ? (double)slab->d[c % 256 / 32] * slab->code[c % 256] : (double)s.x[t * cols + c];
+                    double x = has_codes ? 0 : (double)s.x[t * cols + c];
+                    for (uint32_t p = 0; has_codes && p < planes; p++) {
+                        const ap_act_slab *slab = &s.acts.slabs[(c / 256 * tokens + t) * planes + p];
+                        x += (double)slab->d[c % 256 / 32] * slab->code[c % 256];
+                    }
                     exact += w[c] * x;
                     magnitude += fabs(w[c] * x);
                     /* decoding Q4_1 and the like rounds each weight by itself, the chain does not */
@@ -128,14 +133,18 @@ static void codes_are_within_half_a_step(void **state)
     uint64_t seed = 5;
     enum { COLS = 512 };
     float x[COLS];
-    _Alignas(64) ap_act_slab slabs[2];
+    _Alignas(64) ap_act_slab slabs[2], planes[2][2];
     for (int i = 0; i < COLS; i++)
         x[i] = ap_test_uniform(&seed) * ldexpf(1, (int)(ap_test_random(&seed) % 20) - 10);
-    kernels.matmul.quantize(x, COLS, slabs, 1);
+    kernels.matmul.quantize(x, COLS, 1, slabs, 1);
+    kernels.matmul.quantize(x, COLS, 2, planes[0], 2);
     for (int i = 0; i < COLS; i++) {
-        const ap_act_slab *s = &slabs[i / 256];
-        float d = s->d[i % 256 / 32];
-        assert_true(fabsf(x[i] - d * (float)s->code[i % 256]) <= d * 0.50001f);
+        const ap_act_slab *s = &slabs[i / 256], *rest = &planes[i / 256][1];
+        float d = s->d[i % 256 / 32], fine = rest->d[i % 256 / 32];
+        float left = fmaf(-d, (float)s->code[i % 256], x[i]);
+        assert_true(fabsf(left) <= d * 0.50001f);
+        assert_memory_equal(s, &planes[i / 256][0], sizeof *s);
+        assert_true(fine <= d / 253.9f && fabsf(left - fine * (float)rest->code[i % 256]) <= fine * 0.50001f);
     }
     for (int b = 0; b < COLS / 32; b++) {
         int sum[2] = {0, 0};
@@ -157,10 +166,11 @@ static void a_poisoned_block_poisons_its_token_alone(void **state)
             continue;
         for (int i = 0; i < TYPES; i++)
             for (int p = 0; p < 3; p++) {
-                scene s = scene_create(types[i], 20, 256, 3, &kernels, 31);
+                uint32_t planes = 1 + (uint32_t)(p % 2);
+                scene s = scene_create(types[i], 20, 256, 3, planes, &kernels, 31);
                 s.x[256 + 77] = poison[p];
-                ap_acts_set(&s.acts, &kernels, NULL, s.x, 256, 3, 256, s.codes);
-                assert_true(isnan(s.acts.slabs[1].d[2]));
+                ap_acts_set(&s.acts, &kernels, NULL, s.codes);
+                assert_true(isnan(s.acts.slabs[planes].d[2]));
                 ap_matmul(&kernels, NULL, &(ap_matmul_job){&s.matrix, &s.acts, s.y, 20}, 1);
                 for (int row = 0; row < 20; row++) {
                     assert_true(isfinite(s.y[row]));
@@ -179,7 +189,7 @@ static void tiny_blocks_become_zero(void **state)
     float x[64] = {0};
     x[3] = nextafterf(0x1p-100f, 0);
     x[40] = -0x1p-100f;
-    kernels.matmul.quantize(x, 64, &slab, 1);
+    kernels.matmul.quantize(x, 64, 1, &slab, 1);
     assert_true(slab.d[0] == 0 && slab.code[3] == 0);
     assert_true(slab.d[1] > 0 && slab.code[40] == -127);
 }
@@ -187,29 +197,29 @@ static void tiny_blocks_become_zero(void **state)
 static void results_know_neither_neighbours_nor_threads_nor_levels(void **state)
 {
     ap_kernels plain = kernels_of(AP_ISA_PLAIN);
-    for (int i = 0; i < TYPES; i++) {
-        uint32_t rows = 200, cols = 512, tokens = 37;
-        scene s = scene_create(types[i], rows, cols, tokens, &plain, 41);
+    for (int i = 0; i < 2 * TYPES; i++) {
+        uint32_t rows = 200, cols = 512, tokens = 37, planes = 1 + (uint32_t)i % 2;
+        scene s = scene_create(types[i / 2], rows, cols, tokens, planes, &plain, 41);
         ap_matmul(&plain, NULL, &(ap_matmul_job){&s.matrix, &s.acts, s.y, rows}, 1);
         float *alone = ap_alloc_array(rows, sizeof *alone), *other = ap_alloc_array((size_t)rows * tokens, sizeof *other);
-        void *codes = ap_alloc_aligned(ap_acts_bytes(tokens, cols));
+        void *codes = ap_alloc_aligned(ap_acts_bytes(tokens, cols, planes));
         for (unsigned isa = 0; isa < AP_ISA_COUNT; isa++) {
             ap_kernels kernels;
             if (ap_kernels_get((ap_isa)isa, &kernels, NULL) != AP_OK)
                 continue;
             for (unsigned threads = 1; threads <= 3; threads++) {
                 ap_pool *pool;
-                ap_acts acts;
+                ap_acts acts = {.tokens = tokens, .cols = cols, .planes = planes, .x = s.x, .x_stride = cols};
                 assert_ok(ap_pool_create(&pool, threads, err));
                 memset(other, 0, sizeof *other * rows * tokens);
-                ap_acts_set(&acts, &kernels, pool, s.x, cols, tokens, cols, codes);
+                ap_acts_set(&acts, &kernels, pool, codes);
                 ap_matmul(&kernels, pool, &(ap_matmul_job){&s.matrix, &acts, other, rows}, 1);
                 assert_memory_equal(other, s.y, sizeof *other * rows * tokens);
                 ap_pool_destroy(&pool);
             }
             for (uint32_t t = 0; t < tokens; t += 9) {
-                ap_acts acts;
-                ap_acts_set(&acts, &kernels, NULL, s.x + t * cols, cols, 1, cols, codes);
+                ap_acts acts = {.tokens = 1, .cols = cols, .planes = planes, .x = s.x + t * cols, .x_stride = cols};
+                ap_acts_set(&acts, &kernels, NULL, codes);
                 ap_matmul(&kernels, NULL, &(ap_matmul_job){&s.matrix, &acts, alone, rows}, 1);
                 assert_memory_equal(alone, s.y + t * rows, sizeof *alone * rows);
             }
@@ -232,7 +242,7 @@ static void several_matrices_share_one_run(void **state)
     ap_matmul_job jobs[JOBS];
     float *want[JOBS];
     for (int i = 0; i < JOBS; i++) {
-        s[i] = scene_create(types[3 + i], rows[i], 256, 4, &kernels, 50); /* one seed: nearly the same x */
+        s[i] = scene_create(types[3 + i], rows[i], 256, 4, 1, &kernels, 50); /* one seed: nearly the same x */
         jobs[i] = (ap_matmul_job){&s[i].matrix, &s[0].acts, s[i].y, rows[i]};
         ap_matmul(&kernels, NULL, &jobs[i], 1);
         want[i] = ap_alloc_array(4 * rows[i], sizeof(float));

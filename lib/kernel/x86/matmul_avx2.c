@@ -211,9 +211,9 @@ INLINE __m256 chain(const format f, scales s, const __m256i q[8], const ap_act_s
     return _mm256_fmadd_ps(u, _mm256_set1_ps(a->d[part]), acc);
 }
 
-/* `count` tokens times up to four panels, one pass over the columns. */
+/* `count` records (planes of tokens) times up to four panels, one pass over the columns. */
 INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint32_t end, size_t panel_bytes,
-                 uint32_t token, uint32_t count)
+                 uint32_t record, uint32_t count)
 {
     uint32_t panels = end - first < PANELS ? end - first : PANELS;
     const ap_acts *acts = job->acts;
@@ -222,7 +222,7 @@ INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint3
     const unsigned char *start = job->matrix->panels + first * panel_bytes;
     uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
     for (uint32_t block = 0; block < blocks; block++) {
-        const ap_act_slab *a = acts->slabs + (size_t)(block / 8) * acts->tokens + token;
+        const ap_act_slab *a = acts->slabs + (size_t)(block / 8) * acts->tokens * acts->planes + record;
         uint32_t part = block % 8;
         size_t bytes = f.block_bytes / f.blocks_per, ahead = block * bytes + PREFETCH_BYTES;
         /* Past the end of a panel the next group's begin, three panels further on; in the
@@ -246,17 +246,21 @@ INLINE void pass(const format f, const ap_matmul_job *job, uint32_t first, uint3
     }
     uint32_t row = first * AP_PANEL_ROWS, left = job->matrix->rows - row;
     uint32_t rows = left < panels * AP_PANEL_ROWS ? left : panels * AP_PANEL_ROWS;
-    for (uint32_t t = 0; t < count; t++)
-        memcpy(job->y + (token + t) * job->y_stride + row, sums[t], rows * sizeof(float));
+    for (uint32_t t = 0; t < count; t += acts->planes) {
+        for (uint32_t p = 0; acts->planes == 2 && p < panels; p++)
+            for (int r = 0; r < 16; r++)
+                sums[t][p][r] += sums[t + 1][p][r];
+        memcpy(job->y + (record + t) / acts->planes * job->y_stride + row, sums[t], rows * sizeof(float));
+    }
 }
 
 INLINE void product(const format f, const ap_matmul_job *job, ap_matmul_part part)
 {
     size_t panel_bytes = (size_t)(job->matrix->cols / (AP_BLOCK_COLS * f.blocks_per)) * f.block_bytes;
+    uint32_t begin = part.token_begin * job->acts->planes, end = part.token_end * job->acts->planes;
     for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel += PANELS)
-        for (uint32_t t = part.token_begin; t < part.token_end; t += TOKENS_AT_ONCE)
-            pass(f, job, panel, part.panel_end, panel_bytes, t,
-                 part.token_end - t < TOKENS_AT_ONCE ? part.token_end - t : TOKENS_AT_ONCE);
+        for (uint32_t r = begin; r < end; r += TOKENS_AT_ONCE)
+            pass(f, job, panel, part.panel_end, panel_bytes, r, end - r < TOKENS_AT_ONCE ? end - r : TOKENS_AT_ONCE);
 }
 
 static void product_q4_0(const ap_matmul_job *job, ap_matmul_part part) { product(q4_0, job, part); }
@@ -282,8 +286,8 @@ INLINE int32_t sum_of_codes(__m128i codes)
 }
 
 /* Magnitudes are compared as integers, which order floats as their values do and put
- * infinities and NaN on top. */
-INLINE void quantize_block(const float *x, ap_act_slab *slab, uint32_t part)
+ * infinities and NaN on top.  What the codes leave over replaces x. */
+INLINE void quantize_block(float *x, ap_act_slab *slab, uint32_t part)
 {
     const __m256i magnitude = _mm256_set1_epi32(INT32_MAX);
     __m256 v[4];
@@ -298,12 +302,12 @@ INLINE void quantize_block(const float *x, ap_act_slab *slab, uint32_t part)
     uint32_t bits = (uint32_t)_mm_cvtsi128_si32(most);
     float amax = ap_float_of_bits(bits), d = 0;
     __m128i low = _mm_setzero_si128(), high = low;
+    __m256i q[4] = {0};
     if (bits >= 0x7f800000u) {
         d = ap_float_of_bits(0x7fc00000u);
     } else if (amax >= 0x1p-100f) {
         const __m256 id = _mm256_set1_ps(127.0f / amax);
         d = amax / 127.0f;
-        __m256i q[4];
         UNROLL for (int i = 0; i < 4; i++)
             q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], id));
         /* Packing works within halves; the last permutation puts the eights in order.  The
@@ -313,6 +317,8 @@ INLINE void quantize_block(const float *x, ap_act_slab *slab, uint32_t part)
         low = _mm256_castsi256_si128(pairs);
         high = _mm256_extracti128_si256(pairs, 1);
     }
+    UNROLL for (int i = 0; i < 4; i++)
+        _mm256_storeu_ps(x + 8 * i, _mm256_fnmadd_ps(_mm256_cvtepi32_ps(q[i]), _mm256_set1_ps(d), v[i]));
     _mm_storeu_si128((__m128i *)(slab->code + 32 * part), low);
     _mm_storeu_si128((__m128i *)(slab->code + 32 * part + 16), high);
     int32_t sum0 = sum_of_codes(low), sum1 = sum_of_codes(high);
@@ -323,16 +329,17 @@ INLINE void quantize_block(const float *x, ap_act_slab *slab, uint32_t part)
     slab->half_sum[2 * part + 1] = (int16_t)sum1;
 }
 
-static void quantize(const float *x, uint32_t cols, ap_act_slab *slabs, size_t slab_stride)
+static void quantize(const float *x, uint32_t cols, uint32_t planes, ap_act_slab *slabs, size_t slab_stride)
 {
     for (uint32_t col = 0; col < cols; col += AP_SUPER_COLS) {
         ap_act_slab *slab = slabs + col / AP_SUPER_COLS * slab_stride;
         for (uint32_t part = 0; part < 8; part++) {
             uint32_t at = col + 32 * part, count = at >= cols ? 0 : cols - at;
             float rest[32] = {0};
-            if (count < 32 && count > 0)
-                memcpy(rest, x + at, count * sizeof *x);
-            quantize_block(count >= 32 ? x + at : rest, slab, part);
+            if (count > 0)
+                memcpy(rest, x + at, (count < 32 ? count : 32) * sizeof *x);
+            for (uint32_t plane = 0; plane < planes; plane++)
+                quantize_block(rest, slab + plane, part);
         }
     }
 }

@@ -25,6 +25,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 
+/* A *record* is what a pass multiplies: a plane of a token.  The counts of records
+ * below are even, so that the planes of a token stay together. */
 enum {
     PANELS = 4,           /* abreast */
     TOKENS_FEW = 8,       /* in one pass without unpacking into memory */
@@ -246,9 +248,14 @@ INLINE void prefetch(const group *g, int panel, size_t offset, size_t bytes)
         _mm_prefetch((const char *)p + i, _MM_HINT_T1);
 }
 
-INLINE void store_sums(const ap_matmul_job *job, const group *g, uint32_t token, const __m512 sums[PANELS])
+/* sums: of a token's planes, one after the other.  `record` is its first. */
+INLINE void store_sums(const ap_matmul_job *job, const group *g, uint32_t record, const __m512 (*planes)[PANELS])
 {
-    float *y = job->y + token * job->y_stride + g->row;
+    uint32_t count = job->acts->planes;
+    float *y = job->y + record / count * job->y_stride + g->row;
+    __m512 sums[PANELS];
+    UNROLL for (uint32_t p = 0; p < PANELS; p++)
+        sums[p] = count == 2 ? _mm512_add_ps(planes[0][p], planes[1][p]) : planes[0][p];
     UNROLL for (uint32_t p = 0; p < PANELS; p++) {
         uint32_t left = g->rows > 16 * p ? g->rows - 16 * p : 0;
         __mmask16 mask = (__mmask16)(left >= 16 ? 0xffff : (1u << left) - 1);
@@ -256,18 +263,19 @@ INLINE void store_sums(const ap_matmul_job *job, const group *g, uint32_t token,
     }
 }
 
-/* Few tokens: `count` of them, from memory to sums in one pass over the columns.  The
+/* Few records: `count` of them, from memory to sums in one pass over the columns.  The
  * codes of a block stay in registers while the tokens pass. */
-INLINE void few(const format f, const ap_matmul_job *job, const group *g, uint32_t token, uint32_t count)
+INLINE void few(const format f, const ap_matmul_job *job, const group *g, uint32_t record, uint32_t count)
 {
     const ap_acts *acts = job->acts;
+    size_t records = (size_t)acts->tokens * acts->planes;
     __m512 sums[TOKENS_FEW][PANELS];
     for (uint32_t t = 0; t < count; t++)
         for (int p = 0; p < PANELS; p++)
             sums[t][p] = _mm512_setzero_ps();
     uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
     for (uint32_t block = 0; block < blocks; block++) {
-        const ap_act_slab *a = acts->slabs + (size_t)(block / 8) * acts->tokens + token;
+        const ap_act_slab *a = acts->slabs + block / 8 * records + record;
         uint32_t part = block % 8;
         size_t offset = (size_t)block * (f.block_bytes / f.blocks_per);
         for (int p = 0; p < PANELS; p++) {
@@ -289,8 +297,8 @@ INLINE void few(const format f, const ap_matmul_job *job, const group *g, uint32
             }
         }
     }
-    for (uint32_t t = 0; t < count; t++)
-        store_sums(job, g, token + t, sums[t]);
+    for (uint32_t t = 0; t < count; t += acts->planes)
+        store_sums(job, g, record + t, sums + t);
 }
 
 INLINE void unpack(const format f, const group *g, uint32_t first_block, uint32_t blocks, chunk *c)
@@ -378,20 +386,17 @@ INLINE void many(const format f, const ap_matmul_job *job, const group *g, uint3
     _Alignas(64) chunk c;
     _Alignas(64) float sums[TOKENS_AT_ONCE][PANELS][16];
     uint32_t blocks = job->matrix->cols / AP_BLOCK_COLS;
-    for (uint32_t token = begin; token < end; token += TOKENS_AT_ONCE) {
-        uint32_t count = end - token < TOKENS_AT_ONCE ? end - token : TOKENS_AT_ONCE;
+    size_t records = (size_t)acts->tokens * acts->planes;
+    for (uint32_t record = begin; record < end; record += TOKENS_AT_ONCE) {
+        uint32_t count = end - record < TOKENS_AT_ONCE ? end - record : TOKENS_AT_ONCE;
         memset(sums, 0, count * sizeof *sums);
         for (uint32_t b = 0; b < blocks; b += 8) {
             uint32_t here = blocks - b < 8 ? blocks - b : 8;
             unpack(f, g, b, here, &c);
-            tiles(f, &c, acts->slabs + (size_t)(b / 8) * acts->tokens + token, sums, here, count);
+            tiles(f, &c, acts->slabs + b / 8 * records + record, sums, here, count);
         }
-        for (uint32_t t = 0; t < count; t++) {
-            __m512 row[PANELS];
-            for (int p = 0; p < PANELS; p++)
-                row[p] = _mm512_load_ps(sums[t][p]);
-            store_sums(job, g, token + t, row);
-        }
+        for (uint32_t t = 0; t < count; t += acts->planes)
+            store_sums(job, g, record + t, (const __m512(*)[PANELS])(const void *)sums[t]);
     }
 }
 
@@ -400,11 +405,12 @@ INLINE void product(const format f, const ap_matmul_job *job, ap_matmul_part par
     size_t panel_bytes = (size_t)(job->matrix->cols / (AP_BLOCK_COLS * f.blocks_per)) * f.block_bytes;
     for (uint32_t panel = part.panel_begin; panel < part.panel_end; panel += PANELS) {
         group g = group_at(job, panel_bytes, panel, part.panel_end);
-        if (part.token_end - part.token_begin <= FEW_MAX)
-            for (uint32_t t = part.token_begin; t < part.token_end; t += TOKENS_FEW)
-                few(f, job, &g, t, part.token_end - t < TOKENS_FEW ? part.token_end - t : TOKENS_FEW);
+        uint32_t begin = part.token_begin * job->acts->planes, end = part.token_end * job->acts->planes;
+        if (end - begin <= FEW_MAX)
+            for (uint32_t r = begin; r < end; r += TOKENS_FEW)
+                few(f, job, &g, r, end - r < TOKENS_FEW ? end - r : TOKENS_FEW);
         else
-            many(f, job, &g, part.token_begin, part.token_end);
+            many(f, job, &g, begin, end);
     }
 }
 
