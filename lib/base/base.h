@@ -5,7 +5,7 @@
  *     map.h     from bytes to a number                           utf8.h   UTF-8 as Unicode has it
  *     file.h    regular files: read, map, replace atomically     hash.h   SHA-256 and BLAKE2b-256
  *     pool.h    a team of threads                                clock.h  durations and labels
- *     log.h     one line per event
+ *     log.h     one line per event                               json.h   JSON of strangers, with limits
  *
  * Unlike the other rooms this one has no single interface: include what is needed.
  *
@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/pool.h"
