@@ -6,7 +6,8 @@
  *
  *     32-wide           u = dot * w
  *     with a minimum    u = min * sum; u = fma(dot, w, u)    (Q4_K, Q5_K: minus the minimum)
- *     16-wide (Q6_K)    u = dot1 * w1; u = fma(dot0, w0, u)
+ *     16-wide           u = dot1 * w1; u = fma(dot0, w0, u)      (Q3_K, Q6_K)
+ *     16-wide, minimum  u = min1 * sum1; u = fma(min0, sum0, u); u = fma(dot1, w1, u); u = fma(dot0, w0, u)    (Q2_K)
  *     then              acc = fma(u, da, acc)
  *
  * with sum the token's sum of codes in the block, and 0 and 1 the first and the
@@ -24,7 +25,7 @@ enum { LANES = AP_PANEL_ROWS, TOKENS_AT_ONCE = 64 };
 typedef struct block32 {
     int8_t code[32][LANES];
     float scale[2][LANES]; /* 16-wide: first and second half; otherwise scale[0] */
-    float min[LANES];      /* what is added per column, negative for the K formats */
+    float min[2][LANES];   /* what is added per column, negative for the K formats; halves as scale */
 } block32;
 
 typedef void unpack_fn(const unsigned char *panel, uint32_t block, block32 *out);
@@ -64,7 +65,7 @@ static void unpack_q4_1(const unsigned char *panel, uint32_t block, block32 *out
     const ap_panel_q4_1 *p = (const ap_panel_q4_1 *)panel + block;
     load_nibbles(p->code, 0, out);
     load_halves(p->d, out->scale[0]);
-    load_halves(p->m, out->min);
+    load_halves(p->m, out->min[0]);
 }
 
 static void unpack_q5_0(const unsigned char *panel, uint32_t block, block32 *out)
@@ -81,7 +82,7 @@ static void unpack_q5_1(const unsigned char *panel, uint32_t block, block32 *out
     load_nibbles(p->code, 0, out);
     add_fifth(p->high, out);
     load_halves(p->d, out->scale[0]);
-    load_halves(p->m, out->min);
+    load_halves(p->m, out->min[0]);
 }
 
 static void unpack_q8_0(const unsigned char *panel, uint32_t block, block32 *out)
@@ -99,7 +100,7 @@ static void load_k_scales(const uint16_t d[LANES], const uint16_t dmin[LANES], c
 {
     for (int r = 0; r < LANES; r++) {
         out->scale[0][r] = ap_f32_of_f16(d[r]) * (float)scale[r];
-        out->min[r] = -(ap_f32_of_f16(dmin[r]) * (float)min[r]);
+        out->min[0][r] = -(ap_f32_of_f16(dmin[r]) * (float)min[r]);
     }
 }
 
@@ -134,6 +135,83 @@ static void unpack_q6_k(const unsigned char *panel, uint32_t block, block32 *out
     }
 }
 
+static void load_pairs(const uint8_t pairs[2][64], int offset, block32 *out)
+{
+    for (int e = 0; e < 32; e++)
+        for (int r = 0; r < LANES; r++)
+            out->code[e][r] = (int8_t)((pairs[e / 16][4 * r + e % 4] >> 2 * (e / 4 % 4) & 3) - offset);
+}
+
+static void unpack_q2_k(const unsigned char *panel, uint32_t block, block32 *out)
+{
+    const ap_panel_q2_k *p = (const ap_panel_q2_k *)panel + block / 8;
+    const ap_part_q2_k *part = &p->part[block % 8];
+    load_pairs(part->pairs, 0, out);
+    for (int h = 0; h < 2; h++)
+        for (int r = 0; r < LANES; r++) {
+            out->scale[h][r] = ap_f32_of_f16(p->d[r]) * (float)(part->scale_min[h][r] & 15);
+            out->min[h][r] = -(ap_f32_of_f16(p->dmin[r]) * (float)(part->scale_min[h][r] >> 4));
+        }
+}
+
+static void unpack_q3_k(const unsigned char *panel, uint32_t block, block32 *out)
+{
+    const ap_panel_q3_k *p = (const ap_panel_q3_k *)panel + block / 8;
+    int at = (int)(block % 8);
+    const ap_part_q3_k *part = &p->part[at];
+    load_pairs(part->pairs, 4, out);
+    for (int e = 0; e < 32; e++)
+        for (int r = 0; r < LANES; r++)
+            out->code[e][r] = (int8_t)(out->code[e][r] + ((part->high[4 * r + e % 4] >> e / 4 & 1) << 2));
+    for (int h = 0; h < 2; h++)
+        for (int r = 0; r < LANES; r++) {
+            int top = p->scale_top[at / 2][r] >> 2 * (2 * (at % 2) + h) & 3;
+            int scale = (part->scale_low[r] >> 4 * h & 15) | top << 4;
+            out->scale[h][r] = ap_f32_of_f16(p->d[r]) * (float)(scale - 32);
+        }
+}
+
+static void load_codebook(const uint8_t code[4][64], const int8_t table[16], block32 *out)
+{
+    load_nibbles(code, 0, out);
+    for (int e = 0; e < 32; e++)
+        for (int r = 0; r < LANES; r++)
+            out->code[e][r] = table[out->code[e][r]];
+}
+
+static void unpack_iq4_nl(const unsigned char *panel, uint32_t block, block32 *out)
+{
+    const ap_panel_iq4_nl *p = (const ap_panel_iq4_nl *)panel + block;
+    load_codebook(p->code, ap_codes_iq4, out);
+    load_halves(p->d, out->scale[0]);
+}
+
+static void unpack_iq4_xs(const unsigned char *panel, uint32_t block, block32 *out)
+{
+    const ap_panel_iq4_xs *p = (const ap_panel_iq4_xs *)panel + block / 8;
+    const ap_part_iq4_xs *part = &p->part[block % 8];
+    load_codebook(part->code, ap_codes_iq4, out);
+    for (int r = 0; r < LANES; r++)
+        out->scale[0][r] = ap_f32_of_f16(p->d[r]) * (float)(part->scale[r] - 32);
+}
+
+static void unpack_mxfp4(const unsigned char *panel, uint32_t block, block32 *out)
+{
+    const ap_panel_mxfp4 *p = (const ap_panel_mxfp4 *)panel + block;
+    load_codebook(p->code, ap_codes_mxfp4, out);
+    for (int r = 0; r < LANES; r++)
+        out->scale[0][r] = ap_f32_of_e8m0_half(p->e[r]);
+}
+
+static void unpack_q8_k(const unsigned char *panel, uint32_t block, block32 *out)
+{
+    const ap_panel_q8_k *p = (const ap_panel_q8_k *)panel + block / 8;
+    for (int e = 0; e < 32; e++)
+        for (int r = 0; r < LANES; r++)
+            out->code[e][r] = p->code[block % 8][e / 4][4 * r + e % 4];
+    memcpy(out->scale[0], p->d, sizeof p->d);
+}
+
 static void dot_columns(const block32 *b, const int8_t *x, int begin, int end, int32_t dot[LANES])
 {
     for (int r = 0; r < LANES; r++)
@@ -158,7 +236,7 @@ static void chain_32_min(const block32 *b, const ap_act_slab *a, int part, float
     int32_t dot[LANES];
     dot_columns(b, a->code + 32 * part, 0, 32, dot);
     for (int r = 0; r < LANES; r++) {
-        float u = b->min[r] * a->sum_f[part];
+        float u = b->min[0][r] * a->sum_f[part];
         u = fmaf((float)dot[r], b->scale[0][r], u);
         acc[r] = fmaf(u, a->d[part], acc[r]);
     }
@@ -171,6 +249,21 @@ static void chain_16(const block32 *b, const ap_act_slab *a, int part, float acc
     dot_columns(b, a->code + 32 * part, 16, 32, dot1);
     for (int r = 0; r < LANES; r++) {
         float u = (float)dot1[r] * b->scale[1][r];
+        u = fmaf((float)dot0[r], b->scale[0][r], u);
+        acc[r] = fmaf(u, a->d[part], acc[r]);
+    }
+}
+
+static void chain_16_min(const block32 *b, const ap_act_slab *a, int part, float acc[LANES])
+{
+    int32_t dot0[LANES], dot1[LANES];
+    float sum0 = (float)a->half_sum[2 * part], sum1 = (float)a->half_sum[2 * part + 1];
+    dot_columns(b, a->code + 32 * part, 0, 16, dot0);
+    dot_columns(b, a->code + 32 * part, 16, 32, dot1);
+    for (int r = 0; r < LANES; r++) {
+        float u = b->min[1][r] * sum1;
+        u = fmaf(b->min[0][r], sum0, u);
+        u = fmaf((float)dot1[r], b->scale[1][r], u);
         u = fmaf((float)dot0[r], b->scale[0][r], u);
         acc[r] = fmaf(u, a->d[part], acc[r]);
     }
@@ -251,6 +344,36 @@ static void product_q5_k(const ap_matmul_job *job, ap_matmul_part part)
 static void product_q6_k(const ap_matmul_job *job, ap_matmul_part part)
 {
     product(job, part, unpack_q6_k, chain_16);
+}
+
+static void product_q2_k(const ap_matmul_job *job, ap_matmul_part part)
+{
+    product(job, part, unpack_q2_k, chain_16_min);
+}
+
+static void product_q3_k(const ap_matmul_job *job, ap_matmul_part part)
+{
+    product(job, part, unpack_q3_k, chain_16);
+}
+
+static void product_q8_k(const ap_matmul_job *job, ap_matmul_part part)
+{
+    product(job, part, unpack_q8_k, chain_32);
+}
+
+static void product_iq4_nl(const ap_matmul_job *job, ap_matmul_part part)
+{
+    product(job, part, unpack_iq4_nl, chain_32);
+}
+
+static void product_iq4_xs(const ap_matmul_job *job, ap_matmul_part part)
+{
+    product(job, part, unpack_iq4_xs, chain_32);
+}
+
+static void product_mxfp4(const ap_matmul_job *job, ap_matmul_part part)
+{
+    product(job, part, unpack_mxfp4, chain_32);
 }
 
 /* Float weights: one fma per element, one chain over all columns. */
@@ -377,4 +500,10 @@ void ap_matmul_install_plain(ap_kernels *kernels)
     ops->product[AP_TYPE_Q4_K] = product_q4_k;
     ops->product[AP_TYPE_Q5_K] = product_q5_k;
     ops->product[AP_TYPE_Q6_K] = product_q6_k;
+    ops->product[AP_TYPE_Q2_K] = product_q2_k;
+    ops->product[AP_TYPE_Q3_K] = product_q3_k;
+    ops->product[AP_TYPE_Q8_K] = product_q8_k;
+    ops->product[AP_TYPE_IQ4_NL] = product_iq4_nl;
+    ops->product[AP_TYPE_IQ4_XS] = product_iq4_xs;
+    ops->product[AP_TYPE_MXFP4] = product_mxfp4;
 }

@@ -68,7 +68,7 @@ typedef struct ap_matmul_part {
 } ap_matmul_part;
 typedef void ap_matmul_fn(const ap_matmul_job *job, ap_matmul_part part);
 
-enum { AP_MATMUL_TYPES = 32 };
+enum { AP_MATMUL_TYPES = 40 };
 
 typedef struct ap_matmul_ops {
     ap_quantize_fn *quantize;

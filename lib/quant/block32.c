@@ -12,6 +12,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "quant/block.h"
+#include "quant/codes.h"
 #include "quant/family.h"
 #include "quant/half.h"
 
@@ -64,18 +65,6 @@ static void q8_0_decode(const unsigned char *bytes, float *out)
         out[e] = (float)b.qs[e] * d;
 }
 
-static void pack_nibbles(const uint8_t qs[16], unsigned lane, uint8_t code[4][64])
-{
-    for (int v = 0; v < 4; v++)
-        memcpy(&code[v][4 * lane], &qs[4 * v], 4);
-}
-
-static void unpack_nibbles(const uint8_t code[4][64], unsigned lane, uint8_t qs[16])
-{
-    for (int v = 0; v < 4; v++)
-        memcpy(&qs[4 * v], &code[v][4 * lane], 4);
-}
-
 /* Column 4g + c has its bit at bit g of byte c of the lane. */
 static void pack_fifth(const uint8_t qh[4], unsigned lane, uint8_t high[64])
 {
@@ -101,7 +90,7 @@ static void q4_0_pack(const unsigned char *bytes, unsigned lane, unsigned char *
     ap_panel_q4_0 *p = (ap_panel_q4_0 *)panel;
     memcpy(&b, bytes, sizeof b);
     p->d[lane] = b.d;
-    pack_nibbles(b.qs, lane, p->code);
+    ap_nibbles_pack(b.qs, lane, p->code);
 }
 
 static void q4_0_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
@@ -109,7 +98,7 @@ static void q4_0_unpack(const unsigned char *panel, unsigned lane, unsigned char
     ap_block_q4_0 b;
     const ap_panel_q4_0 *p = (const ap_panel_q4_0 *)panel;
     b.d = p->d[lane];
-    unpack_nibbles(p->code, lane, b.qs);
+    ap_nibbles_unpack(p->code, lane, b.qs);
     memcpy(bytes, &b, sizeof b);
 }
 
@@ -120,7 +109,7 @@ static void q4_1_pack(const unsigned char *bytes, unsigned lane, unsigned char *
     memcpy(&b, bytes, sizeof b);
     p->d[lane] = b.d;
     p->m[lane] = b.m;
-    pack_nibbles(b.qs, lane, p->code);
+    ap_nibbles_pack(b.qs, lane, p->code);
 }
 
 static void q4_1_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
@@ -129,7 +118,7 @@ static void q4_1_unpack(const unsigned char *panel, unsigned lane, unsigned char
     const ap_panel_q4_1 *p = (const ap_panel_q4_1 *)panel;
     b.d = p->d[lane];
     b.m = p->m[lane];
-    unpack_nibbles(p->code, lane, b.qs);
+    ap_nibbles_unpack(p->code, lane, b.qs);
     memcpy(bytes, &b, sizeof b);
 }
 
@@ -140,7 +129,7 @@ static void q5_0_pack(const unsigned char *bytes, unsigned lane, unsigned char *
     memcpy(&b, bytes, sizeof b);
     p->d[lane] = b.d;
     pack_fifth(b.qh, lane, p->high);
-    pack_nibbles(b.qs, lane, p->code);
+    ap_nibbles_pack(b.qs, lane, p->code);
 }
 
 static void q5_0_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
@@ -149,7 +138,7 @@ static void q5_0_unpack(const unsigned char *panel, unsigned lane, unsigned char
     const ap_panel_q5_0 *p = (const ap_panel_q5_0 *)panel;
     b.d = p->d[lane];
     unpack_fifth(p->high, lane, b.qh);
-    unpack_nibbles(p->code, lane, b.qs);
+    ap_nibbles_unpack(p->code, lane, b.qs);
     memcpy(bytes, &b, sizeof b);
 }
 
@@ -161,7 +150,7 @@ static void q5_1_pack(const unsigned char *bytes, unsigned lane, unsigned char *
     p->d[lane] = b.d;
     p->m[lane] = b.m;
     pack_fifth(b.qh, lane, p->high);
-    pack_nibbles(b.qs, lane, p->code);
+    ap_nibbles_pack(b.qs, lane, p->code);
 }
 
 static void q5_1_unpack(const unsigned char *panel, unsigned lane, unsigned char *bytes)
@@ -171,7 +160,7 @@ static void q5_1_unpack(const unsigned char *panel, unsigned lane, unsigned char
     b.d = p->d[lane];
     b.m = p->m[lane];
     unpack_fifth(p->high, lane, b.qh);
-    unpack_nibbles(p->code, lane, b.qs);
+    ap_nibbles_unpack(p->code, lane, b.qs);
     memcpy(bytes, &b, sizeof b);
 }
 

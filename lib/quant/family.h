@@ -22,5 +22,7 @@ typedef struct ap_quant_family {
 extern const ap_quant_family ap_family_f32, ap_family_f16, ap_family_bf16;
 extern const ap_quant_family ap_family_q4_0, ap_family_q4_1, ap_family_q5_0, ap_family_q5_1, ap_family_q8_0;
 extern const ap_quant_family ap_family_q4_k, ap_family_q5_k, ap_family_q6_k;
+extern const ap_quant_family ap_family_q2_k, ap_family_q3_k, ap_family_q8_k;
+extern const ap_quant_family ap_family_iq4_nl, ap_family_iq4_xs, ap_family_mxfp4;
 
 #endif

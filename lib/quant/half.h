@@ -1,4 +1,4 @@
-/* half.h - the two 16-bit float formats as floats and back, in plain C.
+/* half.h - the two 16-bit float formats as floats and back, and an 8-bit exponent, in plain C.
  *
  * Exact from 16 to 32 bits (subnormals included); to 16 bits round to nearest
  * even, as the hardware instructions do, so any level may use those instead.
@@ -57,6 +57,12 @@ static inline uint16_t ap_f16_of_f32(float value)
 }
 
 static inline float ap_f32_of_bf16(uint16_t half) { return ap_float_of_bits((uint32_t)half << 16); }
+
+/* 2^(e - 128): half of what the 8-bit exponent of the microscaling formats stands for; subnormal below e = 2. */
+static inline float ap_f32_of_e8m0_half(uint8_t e)
+{
+    return ap_float_of_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
+}
 
 static inline uint16_t ap_bf16_of_f32(float value)
 {

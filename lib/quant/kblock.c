@@ -15,6 +15,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "quant/block.h"
+#include "quant/codes.h"
 #include "quant/family.h"
 #include "quant/half.h"
 
@@ -35,54 +36,6 @@ static void scales_pack(const uint8_t scale[8], const uint8_t min[8], uint8_t pa
         packed[j + 4] = (uint8_t)(min[j] | min[j + 4] >> 4 << 6);
         packed[j + 8] = (uint8_t)((scale[j + 4] & 15) | min[j + 4] << 4);
     }
-}
-
-/* 32 codes of up to 6 bits of one part, in column order, into and out of a panel. */
-static void nibbles_to_panel(const uint8_t q[32], unsigned lane, uint8_t code[4][64])
-{
-    for (int e = 0; e < 16; e++)
-        code[e / 4][4 * lane + e % 4] = (uint8_t)((q[e] & 15) | (q[e + 16] & 15) << 4);
-}
-
-static void nibbles_of_panel(const uint8_t code[4][64], unsigned lane, uint8_t q[32])
-{
-    for (int e = 0; e < 16; e++) {
-        q[e] = code[e / 4][4 * lane + e % 4] & 15;
-        q[e + 16] = code[e / 4][4 * lane + e % 4] >> 4;
-    }
-}
-
-static void fifth_to_panel(const uint8_t q[32], unsigned lane, uint8_t high[64])
-{
-    for (int c = 0; c < 4; c++) {
-        int byte = 0;
-        for (int g = 0; g < 8; g++)
-            byte |= (q[4 * g + c] >> 4 & 1) << g;
-        high[4 * lane + c] = (uint8_t)byte;
-    }
-}
-
-static void fifth_of_panel(const uint8_t high[64], unsigned lane, uint8_t q[32])
-{
-    for (int e = 0; e < 32; e++)
-        q[e] = (uint8_t)(q[e] | (high[4 * lane + e % 4] >> e / 4 & 1) << 4);
-}
-
-static void top2_to_panel(const uint8_t q[32], unsigned lane, uint8_t high[2][64])
-{
-    for (int h = 0; h < 2; h++)
-        for (int c = 0; c < 4; c++) {
-            int byte = 0;
-            for (int j = 0; j < 4; j++)
-                byte |= q[4 * (4 * h + j) + c] >> 4 << 2 * j;
-            high[h][4 * lane + c] = (uint8_t)byte;
-        }
-}
-
-static void top2_of_panel(const uint8_t high[2][64], unsigned lane, uint8_t q[32])
-{
-    for (int e = 0; e < 32; e++)
-        q[e] = (uint8_t)(q[e] | (high[e / 16][4 * lane + e % 4] >> 2 * (e / 4 % 4) & 3) << 4);
 }
 
 /* Part s of Q4_K and Q5_K in the file's order. */
@@ -174,7 +127,7 @@ static void q4_k_pack(const unsigned char *bytes, unsigned lane, unsigned char *
         p->part[s].scale[lane] = scale[s];
         p->part[s].min[lane] = min[s];
         q4_part(b.qs, s, q);
-        nibbles_to_panel(q, lane, p->part[s].code);
+        ap_nibbles_to_panel(q, lane, p->part[s].code);
     }
 }
 
@@ -188,7 +141,8 @@ static void q4_k_unpack(const unsigned char *panel, unsigned lane, unsigned char
     for (int s = 0; s < 8; s++) {
         scale[s] = p->part[s].scale[lane];
         min[s] = p->part[s].min[lane];
-        nibbles_of_panel(p->part[s].code, lane, q);
+        memset(q, 0, sizeof q);
+        ap_nibbles_of_panel(p->part[s].code, lane, q);
         q4_part_store(q, s, b.qs);
     }
     scales_pack(scale, min, b.scales);
@@ -210,8 +164,8 @@ static void q5_k_pack(const unsigned char *bytes, unsigned lane, unsigned char *
         q4_part(b.qs, s, q);
         for (int l = 0; l < 32; l++)
             q[l] = (uint8_t)(q[l] | (b.qh[l] >> s & 1) << 4);
-        nibbles_to_panel(q, lane, p->part[s].code);
-        fifth_to_panel(q, lane, p->part[s].high);
+        ap_nibbles_to_panel(q, lane, p->part[s].code);
+        ap_bit_to_panel(q, 4, lane, p->part[s].high);
     }
 }
 
@@ -225,8 +179,9 @@ static void q5_k_unpack(const unsigned char *panel, unsigned lane, unsigned char
     for (int s = 0; s < 8; s++) {
         scale[s] = p->part[s].scale[lane];
         min[s] = p->part[s].min[lane];
-        nibbles_of_panel(p->part[s].code, lane, q);
-        fifth_of_panel(p->part[s].high, lane, q);
+        memset(q, 0, sizeof q);
+        ap_nibbles_of_panel(p->part[s].code, lane, q);
+        ap_bit_of_panel(p->part[s].high, 4, lane, q);
         q4_part_store(q, s, b.qs);
         for (int l = 0; l < 32; l++)
             b.qh[l] = (uint8_t)(b.qh[l] | q[l] >> 4 << s);
@@ -246,8 +201,8 @@ static void q6_k_pack(const unsigned char *bytes, unsigned lane, unsigned char *
         p->part[s].scale[0][lane] = b.scales[2 * s];
         p->part[s].scale[1][lane] = b.scales[2 * s + 1];
         q6_part(&b, s, q);
-        nibbles_to_panel(q, lane, p->part[s].code);
-        top2_to_panel(q, lane, p->part[s].high);
+        ap_nibbles_to_panel(q, lane, p->part[s].code);
+        ap_pair_to_panel(q, 4, lane, p->part[s].high);
     }
 }
 
@@ -260,8 +215,9 @@ static void q6_k_unpack(const unsigned char *panel, unsigned lane, unsigned char
     for (int s = 0; s < 8; s++) {
         b.scales[2 * s] = p->part[s].scale[0][lane];
         b.scales[2 * s + 1] = p->part[s].scale[1][lane];
-        nibbles_of_panel(p->part[s].code, lane, q);
-        top2_of_panel(p->part[s].high, lane, q);
+        memset(q, 0, sizeof q);
+        ap_nibbles_of_panel(p->part[s].code, lane, q);
+        ap_pair_of_panel(p->part[s].high, 4, lane, q);
         q6_part_store(q, s, &b);
     }
     memcpy(bytes, &b, sizeof b);

@@ -9,6 +9,8 @@ static const ap_quant_family *const families[] = {
     [AP_TYPE_Q4_0] = &ap_family_q4_0, [AP_TYPE_Q4_1] = &ap_family_q4_1, [AP_TYPE_Q5_0] = &ap_family_q5_0,
     [AP_TYPE_Q5_1] = &ap_family_q5_1, [AP_TYPE_Q8_0] = &ap_family_q8_0, [AP_TYPE_Q4_K] = &ap_family_q4_k,
     [AP_TYPE_Q5_K] = &ap_family_q5_k, [AP_TYPE_Q6_K] = &ap_family_q6_k,
+    [AP_TYPE_Q2_K] = &ap_family_q2_k, [AP_TYPE_Q3_K] = &ap_family_q3_k, [AP_TYPE_Q8_K] = &ap_family_q8_k,
+    [AP_TYPE_IQ4_NL] = &ap_family_iq4_nl, [AP_TYPE_IQ4_XS] = &ap_family_iq4_xs, [AP_TYPE_MXFP4] = &ap_family_mxfp4,
 };
 
 static const ap_quant_family *family_of(uint32_t type)
@@ -92,7 +94,7 @@ void ap_matrix_row(const ap_matrix *matrix, uint32_t row, float *out)
     size_t blocks = matrix->cols / family->block_elems;
     const unsigned char *panel = matrix->panels + row / AP_PANEL_ROWS * (blocks * family->panel_block_bytes);
     for (size_t block = 0; block < blocks; block++) {
-        unsigned char bytes[sizeof(ap_block_q6_k)]; /* the largest block */
+        unsigned char bytes[sizeof(ap_block_q8_k)]; /* the largest block */
         family->unpack(panel + block * family->panel_block_bytes, row % AP_PANEL_ROWS, bytes);
         family->decode(bytes, out + block * family->block_elems);
     }

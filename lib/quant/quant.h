@@ -34,7 +34,7 @@ typedef struct ap_matrix {
 } ap_matrix;
 
 /* Can this type be packed, decoded and multiplied?  Today: F32, F16, BF16, Q4_0,
- * Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K. */
+ * Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, Q8_K, IQ4_NL, IQ4_XS, MXFP4. */
 bool ap_quant_supports(uint32_t type);
 
 static inline uint32_t ap_panel_count(uint32_t rows)

@@ -8,7 +8,8 @@
 #include "kcheck.h"
 
 static const ap_type types[] = {AP_TYPE_F32,  AP_TYPE_F16,  AP_TYPE_BF16, AP_TYPE_Q4_0, AP_TYPE_Q4_1, AP_TYPE_Q5_0,
-                                AP_TYPE_Q5_1, AP_TYPE_Q8_0, AP_TYPE_Q4_K, AP_TYPE_Q5_K, AP_TYPE_Q6_K};
+                                AP_TYPE_Q5_1, AP_TYPE_Q8_0, AP_TYPE_Q4_K, AP_TYPE_Q5_K, AP_TYPE_Q6_K, AP_TYPE_Q2_K,
+                                AP_TYPE_Q3_K, AP_TYPE_Q8_K, AP_TYPE_IQ4_NL, AP_TYPE_IQ4_XS, AP_TYPE_MXFP4};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* How the weights of a check are chosen. */
@@ -23,11 +24,17 @@ static uint16_t scale_half(kcheck *k, int weights)
     return ap_f16_of_f32(kcheck_uniform(k) * 0.02f);
 }
 
-/* Where the f16 scales stand in a source block: one or two in a row. */
+/* Where the f16 scales stand in a source block: none, one or two in a row. */
 static void scale_place(ap_type type, size_t *offset, int *count)
 {
-    *offset = type == AP_TYPE_Q6_K ? offsetof(ap_block_q6_k, d) : 0;
-    *count = type == AP_TYPE_Q4_1 || type == AP_TYPE_Q5_1 || type == AP_TYPE_Q4_K || type == AP_TYPE_Q5_K ? 2 : 1;
+    *offset = type == AP_TYPE_Q6_K   ? offsetof(ap_block_q6_k, d)
+              : type == AP_TYPE_Q2_K ? offsetof(ap_block_q2_k, d)
+              : type == AP_TYPE_Q3_K ? offsetof(ap_block_q3_k, d)
+                                     : 0;
+    *count = type == AP_TYPE_Q4_1 || type == AP_TYPE_Q5_1 || type == AP_TYPE_Q4_K || type == AP_TYPE_Q5_K ||
+                     type == AP_TYPE_Q2_K                    ? 2
+             : type == AP_TYPE_MXFP4 || type == AP_TYPE_Q8_K ? 0
+                                                             : 1;
 }
 
 static void fill_floats(kcheck *k, ap_type type, int weights, unsigned char *source, size_t count)
@@ -59,8 +66,11 @@ static ap_matrix make_matrix(kcheck *k, ap_type type, int weights, uint32_t rows
         for (size_t i = 0; i < bytes; i++)
             source[i] = (unsigned char)(weights == CODES_LOW ? 0 : weights == CODES_HIGH ? 255 : kcheck_random(k));
         /* The smallest signed code is not the byte with all or no bits set. */
-        if (type == AP_TYPE_Q8_0 && weights == CODES_LOW)
+        if ((type == AP_TYPE_Q8_0 || type == AP_TYPE_Q8_K) && weights == CODES_LOW)
             memset(source, 128, bytes);
+        /* Q8_K's scale is a float; random bytes are as wild as any, but seldom ordinary. */
+        for (size_t block = 0; type == AP_TYPE_Q8_K && weights != SCALES_WILD && block < bytes; block += info->block_bytes)
+            memcpy(source + block, &(float){kcheck_uniform(k) * 0.02f}, 4);
         size_t offset;
         int count;
         scale_place(type, &offset, &count);

@@ -12,7 +12,8 @@
 #include "kernel/kernel.h"
 
 static const ap_type types[] = {AP_TYPE_F32,  AP_TYPE_F16,  AP_TYPE_BF16, AP_TYPE_Q4_0, AP_TYPE_Q4_1, AP_TYPE_Q5_0,
-                                AP_TYPE_Q5_1, AP_TYPE_Q8_0, AP_TYPE_Q4_K, AP_TYPE_Q5_K, AP_TYPE_Q6_K};
+                                AP_TYPE_Q5_1, AP_TYPE_Q8_0, AP_TYPE_Q4_K, AP_TYPE_Q5_K, AP_TYPE_Q6_K, AP_TYPE_Q2_K,
+                                AP_TYPE_Q3_K, AP_TYPE_Q8_K, AP_TYPE_IQ4_NL, AP_TYPE_IQ4_XS, AP_TYPE_MXFP4};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* A matrix of moderate numbers, and activations. */
@@ -40,6 +41,10 @@ static void fill_weights(ap_type type, unsigned char *source, size_t rows, uint3
         case AP_TYPE_F16: memcpy(block, &(uint16_t){ap_f16_of_f32(first)}, 2); break;
         case AP_TYPE_BF16: memcpy(block, &(uint16_t){ap_bf16_of_f32(first)}, 2); break;
         case AP_TYPE_Q6_K: memcpy(block + offsetof(ap_block_q6_k, d), &halves[0], 2); break;
+        case AP_TYPE_Q3_K: memcpy(block + offsetof(ap_block_q3_k, d), &halves[0], 2); break;
+        case AP_TYPE_Q2_K: memcpy(block + offsetof(ap_block_q2_k, d), halves, 4); break;
+        case AP_TYPE_Q8_K: memcpy(block, &first, 4); break;
+        case AP_TYPE_MXFP4: block[0] = (unsigned char)(120 + block[0] % 8); break;
         case AP_TYPE_Q4_1:
         case AP_TYPE_Q5_1:
         case AP_TYPE_Q4_K:

@@ -126,6 +126,34 @@ static void put_block(writer *w, uint32_t type, float spread)
         put_bytes(w, 208);
         put_u16(&w->data, half(vary / 18 / 74));
         break;
+    case 10: /* Q2_K */
+        put_bytes(w, 80);
+        put_u16(&w->data, half(vary / 1.1f / 7.5f));
+        put_u16(&w->data, half(vary / 1.1f / 7.5f * 1.5f));
+        break;
+    case 11: /* Q3_K */
+        put_bytes(w, 108);
+        put_u16(&w->data, half(vary / 18 / 2.4f));
+        break;
+    case 15: /* Q8_K */
+        put_f32(&w->data, vary / 74);
+        put_bytes(w, 288);
+        break;
+    case 20: /* IQ4_NL */
+        put_u16(&w->data, half(vary / 65));
+        put_bytes(w, 16);
+        break;
+    case 23: /* IQ4_XS */
+        put_u16(&w->data, half(vary / 18 / 65));
+        put_bytes(w, 134);
+        break;
+    case 39: { /* MXFP4 */
+        int exponent;
+        (void)frexpf(vary / 5.9f, &exponent);
+        put(&w->data, &(uint8_t){(uint8_t)(127 + exponent)}, 1);
+        put_bytes(w, 16);
+        break;
+    }
     default:
         fail_msg("type %u has no generator", type);
     }
@@ -133,7 +161,7 @@ static void put_block(writer *w, uint32_t type, float spread)
 
 static uint32_t block_elems(uint32_t type)
 {
-    return type == 0 || type == 1 || type == 30 ? 1 : type < 12 ? 32 : 256;
+    return type == 0 || type == 1 || type == 30 ? 1 : type < 10 || type == 20 || type == 39 ? 32 : 256;
 }
 
 static void tensor(writer *w, const char *name, uint32_t type, uint32_t columns, uint32_t rows, float spread)

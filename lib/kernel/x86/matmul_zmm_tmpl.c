@@ -11,7 +11,7 @@
  *
  * A level says, before it includes this file:
  *
- *     BYTE_BIAS   128 when it wants Q8_0's codes as unsigned bytes (code + 128), else 0
+ *     BYTE_BIAS   128 when it wants signed codes (Q8_0, code tables) as unsigned bytes (code + 128), else 0
  *     dot4        acc + the sum of four products in each lane, exactly
  *     INSTALL     the name of its install function
  *
@@ -52,16 +52,22 @@ static const format q8_0 = {AP_TYPE_Q8_0, BYTE_BIAS, false, false, sizeof(ap_pan
 static const format q4_k = {AP_TYPE_Q4_K, 0, true, false, sizeof(ap_panel_q4_k), 8};
 static const format q5_k = {AP_TYPE_Q5_K, 0, true, false, sizeof(ap_panel_q5_k), 8};
 static const format q6_k = {AP_TYPE_Q6_K, 32, false, true, sizeof(ap_panel_q6_k), 8};
+static const format q2_k = {AP_TYPE_Q2_K, 0, true, true, sizeof(ap_panel_q2_k), 8};
+static const format q3_k = {AP_TYPE_Q3_K, 4, false, true, sizeof(ap_panel_q3_k), 8};
+static const format q8_k = {AP_TYPE_Q8_K, BYTE_BIAS, false, false, sizeof(ap_panel_q8_k), 8};
+static const format iq4_nl = {AP_TYPE_IQ4_NL, BYTE_BIAS, false, false, sizeof(ap_panel_iq4_nl), 1};
+static const format iq4_xs = {AP_TYPE_IQ4_XS, BYTE_BIAS, false, false, sizeof(ap_panel_iq4_xs), 8};
+static const format mxfp4 = {AP_TYPE_MXFP4, BYTE_BIAS, false, false, sizeof(ap_panel_mxfp4), 1};
 
 /* Four panels, one slab, codes as bytes. */
 typedef struct chunk {
     uint8_t code[8][8][PANELS][64]; /* [block][group][panel] */
     float scale[8][2][PANELS][16];
-    float min[8][PANELS][16];
+    float min[8][2][PANELS][16];
 } chunk;
 
 typedef struct scales {
-    __m512 w[2], min;
+    __m512 w[2], min[2];
 } scales;
 
 INLINE __m512 halves(const uint16_t from[16]) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)); }
@@ -91,24 +97,61 @@ INLINE scales load_scales(const format f, const unsigned char *panel, uint32_t b
     case AP_TYPE_Q4_1:
     case AP_TYPE_Q5_1:
         s.w[0] = halves(((const ap_panel_q4_1 *)p)->d);
-        s.min = halves(((const ap_panel_q4_1 *)p)->m);
+        s.min[0] = halves(((const ap_panel_q4_1 *)p)->m);
         break;
     case AP_TYPE_Q4_K: {
         const ap_panel_q4_k *k = (const ap_panel_q4_k *)p;
         s.w[0] = _mm512_mul_ps(halves(k->d), bytes_u(k->part[part].scale));
-        s.min = negated(_mm512_mul_ps(halves(k->dmin), bytes_u(k->part[part].min)));
+        s.min[0] = negated(_mm512_mul_ps(halves(k->dmin), bytes_u(k->part[part].min)));
         break;
     }
     case AP_TYPE_Q5_K: {
         const ap_panel_q5_k *k = (const ap_panel_q5_k *)p;
         s.w[0] = _mm512_mul_ps(halves(k->d), bytes_u(k->part[part].scale));
-        s.min = negated(_mm512_mul_ps(halves(k->dmin), bytes_u(k->part[part].min)));
+        s.min[0] = negated(_mm512_mul_ps(halves(k->dmin), bytes_u(k->part[part].min)));
         break;
     }
     case AP_TYPE_Q6_K: {
         const ap_panel_q6_k *k = (const ap_panel_q6_k *)p;
         s.w[0] = _mm512_mul_ps(halves(k->d), bytes_s(k->part[part].scale[0]));
         s.w[1] = _mm512_mul_ps(halves(k->d), bytes_s(k->part[part].scale[1]));
+        break;
+    }
+    case AP_TYPE_Q2_K: {
+        const ap_panel_q2_k *k = (const ap_panel_q2_k *)p;
+        UNROLL for (int h = 0; h < 2; h++) {
+            __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)k->part[part].scale_min[h]));
+            __m512i scale = _mm512_and_si512(both, _mm512_set1_epi32(15)), min = _mm512_srli_epi32(both, 4);
+            s.w[h] = _mm512_mul_ps(halves(k->d), _mm512_cvtepi32_ps(scale));
+            s.min[h] = negated(_mm512_mul_ps(halves(k->dmin), _mm512_cvtepi32_ps(min)));
+        }
+        break;
+    }
+    case AP_TYPE_Q3_K: {
+        const ap_panel_q3_k *k = (const ap_panel_q3_k *)p;
+        __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)k->part[part].scale_low));
+        __m512i top = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)k->scale_top[part / 2]));
+        top = _mm512_srli_epi32(top, 4 * (part % 2));
+        UNROLL for (unsigned h = 0; h < 2; h++) {
+            __m512i bits = _mm512_and_si512(_mm512_srli_epi32(low, 4 * h), _mm512_set1_epi32(15));
+            __m512i two = _mm512_and_si512(_mm512_srli_epi32(top, 2 * h), _mm512_set1_epi32(3));
+            bits = _mm512_sub_epi32(_mm512_or_si512(bits, _mm512_slli_epi32(two, 4)), _mm512_set1_epi32(32));
+            s.w[h] = _mm512_mul_ps(halves(k->d), _mm512_cvtepi32_ps(bits));
+        }
+        break;
+    }
+    case AP_TYPE_Q8_K: s.w[0] = _mm512_loadu_ps(((const ap_panel_q8_k *)p)->d); break;
+    case AP_TYPE_IQ4_XS: {
+        const ap_panel_iq4_xs *k = (const ap_panel_iq4_xs *)p;
+        __m512i scale = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)k->part[part].scale));
+        s.w[0] = _mm512_mul_ps(halves(k->d), _mm512_cvtepi32_ps(_mm512_sub_epi32(scale, _mm512_set1_epi32(32))));
+        break;
+    }
+    case AP_TYPE_MXFP4: {
+        __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)((const ap_panel_mxfp4 *)p)->e));
+        __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+        __mmask16 is_tiny = _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2));
+        s.w[0] = _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal, is_tiny, _mm512_set1_epi32(0x00200000), e));
         break;
     }
     default: s.w[0] = halves((const uint16_t *)p); break;
@@ -153,7 +196,38 @@ INLINE void add_top2(const uint8_t high[2][64], __m512i q[8])
     }
 }
 
-/* The eight groups of one block of one panel as bytes; where they lie is left in *at. */
+INLINE void pairs(const uint8_t code[2][64], __m512i q[8])
+{
+    const __m512i low = _mm512_set1_epi8(3);
+    UNROLL for (int g = 0; g < 8; g++)
+        q[g] = _mm512_and_si512(_mm512_srli_epi16(load(code[g / 4]), (unsigned)(2 * (g % 4))), low);
+}
+
+INLINE void add_third(const uint8_t high[64], __m512i q[8])
+{
+    const __m512i bit = _mm512_set1_epi8(4);
+    __m512i h = load(high);
+    UNROLL for (int g = 0; g < 8; g++)
+        q[g] = join(q[g], g < 2 ? _mm512_slli_epi16(h, (unsigned)(2 - g)) : _mm512_srli_epi16(h, (unsigned)(g - 2)), bit);
+}
+
+INLINE void codebook(const uint8_t code[4][64], const int8_t table[16], __m512i q[8])
+{
+    __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table));
+    values = _mm512_xor_si512(values, _mm512_set1_epi8((char)BYTE_BIAS));
+    nibbles(code, q);
+    UNROLL for (int g = 0; g < 8; g++)
+        q[g] = _mm512_shuffle_epi8(values, q[g]);
+}
+
+INLINE void bytes(const int8_t code[8][64], __m512i q[8])
+{
+    const __m512i bias = _mm512_set1_epi8((char)BYTE_BIAS);
+    UNROLL for (int g = 0; g < 8; g++)
+        q[g] = _mm512_xor_si512(load(code[g]), bias);
+}
+
+/* The eight groups of one block of one panel as bytes. */
 INLINE void load_codes(const format f, const unsigned char *panel, uint32_t block, __m512i q[8])
 {
     const unsigned char *p = panel + (size_t)(block / f.blocks_per) * f.block_bytes;
@@ -169,12 +243,16 @@ INLINE void load_codes(const format f, const unsigned char *panel, uint32_t bloc
         nibbles(((const ap_panel_q5_1 *)p)->code, q);
         add_fifth(((const ap_panel_q5_1 *)p)->high, q);
         break;
-    case AP_TYPE_Q8_0: {
-        const __m512i bias = _mm512_set1_epi8((char)BYTE_BIAS);
-        UNROLL for (int g = 0; g < 8; g++)
-            q[g] = _mm512_xor_si512(load(((const ap_panel_q8_0 *)p)->code[g]), bias);
+    case AP_TYPE_Q8_0: bytes(((const ap_panel_q8_0 *)p)->code, q); break;
+    case AP_TYPE_Q8_K: bytes(((const ap_panel_q8_k *)p)->code[part], q); break;
+    case AP_TYPE_IQ4_NL: codebook(((const ap_panel_iq4_nl *)p)->code, ap_codes_iq4, q); break;
+    case AP_TYPE_IQ4_XS: codebook(((const ap_panel_iq4_xs *)p)->part[part].code, ap_codes_iq4, q); break;
+    case AP_TYPE_MXFP4: codebook(((const ap_panel_mxfp4 *)p)->code, ap_codes_mxfp4, q); break;
+    case AP_TYPE_Q2_K: pairs(((const ap_panel_q2_k *)p)->part[part].pairs, q); break;
+    case AP_TYPE_Q3_K:
+        pairs(((const ap_panel_q3_k *)p)->part[part].pairs, q);
+        add_third(((const ap_panel_q3_k *)p)->part[part].high, q);
         break;
-    }
     case AP_TYPE_Q4_K: nibbles(((const ap_panel_q4_k *)p)->part[part].code, q); break;
     case AP_TYPE_Q5_K:
         nibbles(((const ap_panel_q5_k *)p)->part[part].code, q);
@@ -187,7 +265,11 @@ INLINE void load_codes(const format f, const unsigned char *panel, uint32_t bloc
     }
 }
 
-INLINE bool codes_are_signed(const format f) { return f.type == AP_TYPE_Q8_0 && BYTE_BIAS == 0; }
+INLINE bool codes_are_signed(const format f)
+{
+    return BYTE_BIAS == 0 && (f.type == AP_TYPE_Q8_0 || f.type == AP_TYPE_Q8_K || f.type == AP_TYPE_IQ4_NL ||
+                              f.type == AP_TYPE_IQ4_XS || f.type == AP_TYPE_MXFP4);
+}
 
 INLINE __m512i activation(const ap_act_slab *a, uint32_t part, int group)
 {
@@ -205,10 +287,14 @@ INLINE __m512i start(const format f, const ap_act_slab *a, uint32_t part, int ha
 INLINE __m512 chain(const format f, scales s, __m512i dot0, __m512i dot1, const ap_act_slab *a, uint32_t part, __m512 acc)
 {
     __m512 c = _mm512_cvtepi32_ps(dot0), u;
-    if (f.is_16)
+    if (f.is_16 && f.has_min) {
+        u = _mm512_mul_ps(s.min[1], _mm512_set1_ps((float)a->half_sum[2 * part + 1]));
+        u = _mm512_fmadd_ps(s.min[0], _mm512_set1_ps((float)a->half_sum[2 * part]), u);
+        u = _mm512_fmadd_ps(c, s.w[0], _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot1), s.w[1], u));
+    } else if (f.is_16)
         u = _mm512_fmadd_ps(c, s.w[0], _mm512_mul_ps(_mm512_cvtepi32_ps(dot1), s.w[1]));
     else if (f.has_min)
-        u = _mm512_fmadd_ps(c, s.w[0], _mm512_mul_ps(s.min, _mm512_set1_ps(a->sum_f[part])));
+        u = _mm512_fmadd_ps(c, s.w[0], _mm512_mul_ps(s.min[0], _mm512_set1_ps(a->sum_f[part])));
     else
         u = _mm512_mul_ps(c, s.w[0]);
     return _mm512_fmadd_ps(u, _mm512_set1_ps(a->d[part]), acc);
@@ -316,7 +402,9 @@ INLINE void unpack(const format f, const group *g, uint32_t first_block, uint32_
             if (f.is_16)
                 _mm512_store_ps(c->scale[b][1][p], s.w[1]);
             if (f.has_min)
-                _mm512_store_ps(c->min[b][p], s.min);
+                _mm512_store_ps(c->min[b][0][p], s.min[0]);
+            if (f.has_min && f.is_16)
+                _mm512_store_ps(c->min[b][1][p], s.min[1]);
         }
     }
 }
@@ -351,7 +439,7 @@ INLINE void tile(const format f, const chunk *c, const ap_act_slab *a, float (*s
         UNROLL for (int t = 0; t < n; t++)
             UNROLL for (int p = 0; p < panels; p++) {
                 scales s = {{_mm512_load_ps(c->scale[b][0][first + p]), _mm512_load_ps(c->scale[b][1][first + p])},
-                            _mm512_load_ps(c->min[b][first + p])};
+                            {_mm512_load_ps(c->min[b][0][first + p]), _mm512_load_ps(c->min[b][1][first + p])}};
                 float *sum = sums[t][first + p];
                 _mm512_store_ps(sum, chain(f, s, dot[0][t][p], dot[1][t][p], a + t, b, _mm512_load_ps(sum)));
             }
@@ -422,6 +510,12 @@ static void product_q8_0(const ap_matmul_job *job, ap_matmul_part part) { produc
 static void product_q4_k(const ap_matmul_job *job, ap_matmul_part part) { product(q4_k, job, part); }
 static void product_q5_k(const ap_matmul_job *job, ap_matmul_part part) { product(q5_k, job, part); }
 static void product_q6_k(const ap_matmul_job *job, ap_matmul_part part) { product(q6_k, job, part); }
+static void product_q2_k(const ap_matmul_job *job, ap_matmul_part part) { product(q2_k, job, part); }
+static void product_q3_k(const ap_matmul_job *job, ap_matmul_part part) { product(q3_k, job, part); }
+static void product_q8_k(const ap_matmul_job *job, ap_matmul_part part) { product(q8_k, job, part); }
+static void product_iq4_nl(const ap_matmul_job *job, ap_matmul_part part) { product(iq4_nl, job, part); }
+static void product_iq4_xs(const ap_matmul_job *job, ap_matmul_part part) { product(iq4_xs, job, part); }
+static void product_mxfp4(const ap_matmul_job *job, ap_matmul_part part) { product(mxfp4, job, part); }
 
 void INSTALL(ap_kernels *kernels)
 {
@@ -434,4 +528,10 @@ void INSTALL(ap_kernels *kernels)
     ops->product[AP_TYPE_Q4_K] = product_q4_k;
     ops->product[AP_TYPE_Q5_K] = product_q5_k;
     ops->product[AP_TYPE_Q6_K] = product_q6_k;
+    ops->product[AP_TYPE_Q2_K] = product_q2_k;
+    ops->product[AP_TYPE_Q3_K] = product_q3_k;
+    ops->product[AP_TYPE_Q8_K] = product_q8_k;
+    ops->product[AP_TYPE_IQ4_NL] = product_iq4_nl;
+    ops->product[AP_TYPE_IQ4_XS] = product_iq4_xs;
+    ops->product[AP_TYPE_MXFP4] = product_mxfp4;
 }
