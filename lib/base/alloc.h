@@ -32,7 +32,9 @@ static inline bool ap_add_u64(uint64_t a, uint64_t b, uint64_t *out) { return !_
 /* Tests only.  The n-th allocation from now fails (1 = the next), and all after
  * it too if `for_ever`; 0 switches off. */
 void ap_alloc_fail_at(uint64_t n, bool for_ever);
-/* Allocations since the last ap_alloc_fail_at. */
+/* Allocations since the last ap_alloc_fail_at (unless that switched off), and the bytes they asked for, freed or
+ * not: what was held at any time is at most that. */
 uint64_t ap_alloc_count(void);
+uint64_t ap_alloc_bytes(void);
 
 #endif

@@ -32,7 +32,7 @@ ap_status ap_file_open(const char *path, int *fd, ap_error *err)
     if (opened < 0)
         return ap_fail(err, errno == ENOENT ? AP_E_NOTFOUND : AP_E_IO, "'%s' cannot be opened: %s", path,
                        strerror(errno));
-    struct stat st;
+    struct stat st = {0};
     if (fstat(opened, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(opened);
         return ap_fail(err, AP_E_ARG, "'%s' is %s; a regular file is needed", path, kind_of(st.st_mode));
@@ -43,7 +43,7 @@ ap_status ap_file_open(const char *path, int *fd, ap_error *err)
 
 ap_status ap_file_stamp_of(int fd, ap_file_stamp *stamp, ap_error *err)
 {
-    struct stat st;
+    struct stat st = {0};
     /* The call itself: libc's fstat is newfstatat with an empty path, and a sandbox that lets that
      * through lets every path through. */
     if (syscall(SYS_fstat, fd, &st) != 0)

@@ -85,6 +85,24 @@ static void the_nth_allocation_fails_once_or_for_ever(void **state)
     ap_free(old);
 }
 
+static void bytes_asked_for_are_counted_on_demand(void **state)
+{
+    ap_free(ap_alloc(1000));
+    ap_alloc_fail_at(UINT64_MAX, false); /* count, never fail */
+    assert_true(ap_alloc_bytes() == 0);
+    void *p = ap_alloc(10);
+    p = ap_realloc(p, 100);
+    ap_free(p);
+    ap_free(ap_alloc_zero(1000, 3));
+    ap_free(ap_alloc_array(10, 1000));
+    ap_free(ap_alloc_aligned(100000));
+    assert_true(ap_alloc_bytes() == 10 + 100 + 3000 + 10000 + 100000);
+    assert_true(ap_alloc_count() == 5);
+    ap_alloc_fail_at(0, false);
+    ap_free(ap_alloc(1000));
+    assert_true(ap_alloc_bytes() == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -92,6 +110,7 @@ int main(void)
         cmocka_unit_test(a_size_of_zero_gives_a_pointer_of_its_own),
         cmocka_unit_test(vectors_are_aligned_and_copies_end_in_nul),
         cmocka_unit_test(the_nth_allocation_fails_once_or_for_ever),
+        cmocka_unit_test(bytes_asked_for_are_counted_on_demand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,13 @@ void ap_test_each_oom(ap_test_fn *fn, void *context)
     }
 }
 
+unsigned ap_test_slowness(void)
+{
+    const char *text = getenv("APERTO_TEST_SLOWNESS");
+    unsigned factor = text ? (unsigned)strtoul(text, NULL, 10) : 1;
+    return factor ? factor : 1;
+}
+
 uint64_t ap_test_random(uint64_t *state)
 {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);

@@ -31,6 +31,10 @@ const char *ap_test_file(const char *relative);
 typedef ap_status ap_test_fn(void *context);
 void ap_test_each_oom(ap_test_fn *fn, void *context);
 
+/* How many times slower than usual code runs here: 1, or what APERTO_TEST_SLOWNESS says (valgrind, MemorySanitizer).
+ * Limits of time are multiplied by it. */
+unsigned ap_test_slowness(void);
+
 /* A repeatable stream of numbers (SplitMix64). */
 uint64_t ap_test_random(uint64_t *state);
 /* In [-1, 1). */
