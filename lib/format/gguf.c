@@ -197,9 +197,12 @@ static ap_status read_tensor(cursor *c, ap_gguf_tensor *t)
     uint32_t type;
     AP_TRY(take_u32(c, "tensor type", &type));
     const ap_type_info *info = ap_type_info_of(type);
+    if (!info && ap_type_removed(type))
+        return ap_fail(c->err, AP_E_UNSUPPORTED, "tensor '%.*s' has the type %u (%s) at offset %" PRIu64 ", which was removed from GGUF",
+                       (int)t->name.len, t->name.ptr, type, ap_type_removed(type), c->at - 4);
     if (!info)
-        return ap_fail(c->err, AP_E_UNSUPPORTED, "tensor '%.*s' has the type %u at offset %" PRIu64 ", which GGUF does not have (or has no longer)", (int)t->name.len,
-                       t->name.ptr, type, c->at - 4);
+        return ap_fail(c->err, AP_E_UNSUPPORTED, "tensor '%.*s' has the type %u at offset %" PRIu64 ", which GGUF does not have",
+                       (int)t->name.len, t->name.ptr, type, c->at - 4);
     t->type = (ap_type)type;
     if (t->dims[0] % info->block_elems)
         return ap_fail(c->err, AP_E_FORMAT, "tensor '%.*s' has rows of %" PRIu64 " elements; %s has blocks of %u",
@@ -227,6 +230,11 @@ static ap_status read_tensors(ap_gguf *g, cursor *c)
     return AP_OK;
 }
 
+bool ap_gguf_is_alignment(uint32_t alignment)
+{
+    return alignment >= AP_GGUF_ALIGNMENT_MIN && alignment <= AP_GGUF_ALIGNMENT_MAX && (alignment & (alignment - 1)) == 0;
+}
+
 static ap_status read_alignment(const ap_gguf *g, uint32_t *alignment, ap_error *err)
 {
     const ap_gguf_key *key = ap_gguf_find(g, AP_STR("general.alignment"));
@@ -236,9 +244,9 @@ static ap_status read_alignment(const ap_gguf *g, uint32_t *alignment, ap_error 
     if (key->kind != AP_GGUF_U32)
         return ap_fail(err, AP_E_FORMAT, "key 'general.alignment' is %s; u32 is needed", kinds[key->kind].name);
     memcpy(alignment, key->bytes, 4);
-    if (*alignment < 8 || *alignment > AP_GGUF_ALIGNMENT_MAX || (*alignment & (*alignment - 1)))
-        return ap_fail(err, AP_E_FORMAT, "key 'general.alignment' is %u; a power of two from 8 to %d is needed", *alignment,
-                       AP_GGUF_ALIGNMENT_MAX);
+    if (!ap_gguf_is_alignment(*alignment))
+        return ap_fail(err, AP_E_FORMAT, "key 'general.alignment' is %u; a power of two from %d to %d is needed", *alignment,
+                       AP_GGUF_ALIGNMENT_MIN, AP_GGUF_ALIGNMENT_MAX);
     return AP_OK;
 }
 
@@ -308,9 +316,9 @@ static ap_status read_counts(ap_gguf *g, cursor *c)
     return AP_OK;
 }
 
-static ap_status open_into(ap_gguf *g, ap_error *err)
+static ap_status open_into(ap_gguf *g, uint64_t readable, ap_error *err)
 {
-    cursor c = {g->bytes, 0, g->length, err};
+    cursor c = {g->bytes, 0, readable, err};
     AP_TRY(read_counts(g, &c));
     AP_TRY(read_keys(g, &c));
     AP_TRY(read_tensors(g, &c));
@@ -325,13 +333,25 @@ ap_status ap_gguf_open(ap_gguf **out, const unsigned char *bytes, uint64_t lengt
         return ap_fail_nomem(err, sizeof *g);
     g->bytes = bytes;
     g->length = length;
-    ap_status status = open_into(g, err);
+    ap_status status = open_into(g, length, err);
     if (status != AP_OK) {
         ap_gguf_close(&g);
         return status;
     }
     *out = g;
     return AP_OK;
+}
+
+ap_status ap_gguf_check_header(const unsigned char *header, uint64_t header_bytes, uint64_t file_bytes, ap_error *err)
+{
+    ap_gguf *g = ap_alloc_zero(1, sizeof *g);
+    if (!g)
+        return ap_fail_nomem(err, sizeof *g);
+    g->bytes = header;
+    g->length = file_bytes;
+    ap_status status = open_into(g, header_bytes, err);
+    ap_gguf_close(&g);
+    return status;
 }
 
 void ap_gguf_close(ap_gguf **gguf)
@@ -434,6 +454,8 @@ ap_status ap_gguf_get_str(const ap_gguf *g, const char *name, ap_str *out, ap_er
 void ap_gguf_copy_str(const ap_gguf *g, const char *name, char *out, size_t room)
 {
     ap_str text = {0};
+    if (room == 0)
+        return;
     (void)ap_gguf_get_str(g, name, &text, NULL);
     size_t used = 0, length;
     for (size_t i = 0; i < text.len; i += length) {

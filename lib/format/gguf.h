@@ -28,6 +28,7 @@ enum {
     AP_GGUF_KEY_BYTES_MAX = 65535,
     AP_GGUF_NAME_BYTES_MAX = 63,
     AP_GGUF_ALIGNMENT_DEFAULT = 32,
+    AP_GGUF_ALIGNMENT_MIN = 8,
     AP_GGUF_ALIGNMENT_MAX = 1 << 16,
     AP_GGUF_DIMS_MAX = 4
 };
@@ -57,9 +58,14 @@ typedef struct ap_gguf_tensor {
 
 typedef struct ap_gguf ap_gguf;
 
+/* Powers of two within the limits above. */
+bool ap_gguf_is_alignment(uint32_t alignment);
+
 /* The bytes must stay until ap_gguf_close.  AP_E_FORMAT, AP_E_LIMIT, AP_E_UNSUPPORTED, AP_E_NOMEM. */
 ap_status ap_gguf_open(ap_gguf **out, const unsigned char *bytes, uint64_t length, ap_error *err);
 void ap_gguf_close(ap_gguf **gguf);
+/* The same checks of a header alone, for a file of `file_bytes` whose data is yet to come. */
+ap_status ap_gguf_check_header(const unsigned char *header, uint64_t header_bytes, uint64_t file_bytes, ap_error *err);
 
 uint32_t ap_gguf_key_count(const ap_gguf *gguf);
 const ap_gguf_key *ap_gguf_key_at(const ap_gguf *gguf, uint32_t index);
@@ -78,7 +84,8 @@ ap_status ap_gguf_get_bool(const ap_gguf *gguf, const char *name, bool *out, ap_
 ap_status ap_gguf_get_str(const ap_gguf *gguf, const char *name, ap_str *out, ap_error *err);
 
 /* For showing: the string cut to fit between two characters and NUL-terminated; empty if there is none of that
- * name.  It is valid UTF-8, and what would act on a terminal (controls, marks of direction) became '?'. */
+ * name; nothing is written if room is 0.  It is valid UTF-8, and what would act on a terminal (controls, marks of
+ * direction) became '?'. */
 void ap_gguf_copy_str(const ap_gguf *gguf, const char *name, char *out, size_t room);
 
 /* Arrays, made readable in memory of `arena`.  Strings are borrowed from the file.  The

@@ -21,6 +21,9 @@ static const uint32_t item_bytes[AP_GGUF_KIND_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 
 ap_status ap_gguf_writer_create(ap_gguf_writer **out, uint32_t alignment, ap_error *err)
 {
     *out = NULL;
+    if (!ap_gguf_is_alignment(alignment))
+        return ap_fail(err, AP_E_ARG, "an alignment of %u; a power of two from %d to %d is needed", alignment,
+                       AP_GGUF_ALIGNMENT_MIN, AP_GGUF_ALIGNMENT_MAX);
     ap_gguf_writer *w = ap_alloc_zero(1, sizeof *w);
     if (!w)
         return ap_fail_nomem(err, sizeof *w);
@@ -97,11 +100,15 @@ ap_status ap_gguf_writer_numbers(ap_gguf_writer *w, const char *name, ap_gguf_ki
                                  const void *items, ap_error *err)
 {
     uint32_t number = kind;
-    ap_assert(item_bytes[kind] > 0);
+    size_t bytes;
+    if (number >= AP_GGUF_KIND_COUNT || item_bytes[kind] == 0)
+        return ap_fail(err, AP_E_ARG, "key '%s': items of kind %u are not numbers", name, number);
+    if (count > SIZE_MAX || !ap_mul_size((size_t)count, item_bytes[kind], &bytes))
+        return ap_fail_nomem(err, SIZE_MAX);
     AP_TRY(put_name(w, ap_str_from(name), AP_GGUF_ARRAY, err));
     AP_TRY(ap_buf_add(&w->keys, &number, 4, err));
     AP_TRY(ap_buf_add(&w->keys, &count, 8, err));
-    return ap_buf_add(&w->keys, items, (size_t)count * item_bytes[kind], err);
+    return ap_buf_add(&w->keys, items, bytes, err);
 }
 
 static uint64_t padding(const ap_gguf_writer *w, uint64_t bytes) { return (w->alignment - bytes % w->alignment) % w->alignment; }
@@ -124,7 +131,9 @@ ap_status ap_gguf_writer_tensor(ap_gguf_writer *w, ap_str name, ap_type type, ui
                                 ap_error *err)
 {
     const ap_type_info *info = ap_type_info_of(type);
-    ap_assert(info && dim_count >= 1 && dim_count <= AP_GGUF_DIMS_MAX);
+    if (!info || dim_count < 1 || dim_count > AP_GGUF_DIMS_MAX)
+        return ap_fail(err, AP_E_ARG, "tensor '%.*s' has type %u and %u dimensions; a known type and 1 to %d are needed",
+                       (int)name.len, name.ptr, (unsigned)type, dim_count, AP_GGUF_DIMS_MAX);
     uint64_t elements = 1, bytes, end;
     for (uint32_t i = 0; i < dim_count; i++)
         if (!ap_mul_u64(elements, dims[i], &elements))
@@ -158,22 +167,40 @@ static ap_status put_padding(ap_gguf_writer *w, ap_error *err)
     return put_out(w, zeros, count, err);
 }
 
+/* Names, their repetition, dimensions and values have one judge: what the reader refuses is refused here. */
+static ap_status put_header(ap_gguf_writer *w, ap_buf *header, ap_error *err)
+{
+    uint32_t version = 3;
+    AP_TRY(ap_buf_add(header, "GGUF", 4, err));
+    AP_TRY(ap_buf_add(header, &version, 4, err));
+    AP_TRY(ap_buf_add(header, &w->tensor_count, 8, err));
+    AP_TRY(ap_buf_add(header, &w->key_count, 8, err));
+    AP_TRY(ap_buf_add(header, w->keys.ptr, w->keys.len, err));
+    AP_TRY(ap_buf_add(header, w->infos.ptr, w->infos.len, err));
+    uint64_t file_bytes;
+    if (!ap_add_u64(header->len + padding(w, header->len), w->data_bytes, &file_bytes))
+        return ap_fail(err, AP_E_LIMIT, "the file would be too large");
+    ap_status status = ap_gguf_check_header((const unsigned char *)header->ptr, header->len, file_bytes, err);
+    if (status != AP_OK)
+        ap_error_prefix(err, "the file to be written");
+    return status;
+}
+
 ap_status ap_gguf_writer_begin(ap_gguf_writer *w, int fd, ap_error *err)
 {
+    ap_buf header = {0};
     w->fd = fd;
-    uint32_t version = 3;
-    AP_TRY(put_out(w, "GGUF", 4, err));
-    AP_TRY(put_out(w, &version, 4, err));
-    AP_TRY(put_out(w, &w->tensor_count, 8, err));
-    AP_TRY(put_out(w, &w->key_count, 8, err));
-    AP_TRY(put_out(w, w->keys.ptr, w->keys.len, err));
-    AP_TRY(put_out(w, w->infos.ptr, w->infos.len, err));
-    return put_padding(w, err);
+    ap_status status = put_header(w, &header, err);
+    if (status == AP_OK)
+        status = put_out(w, header.ptr, header.len, err);
+    ap_buf_deinit(&header);
+    return status == AP_OK ? put_padding(w, err) : status;
 }
 
 ap_status ap_gguf_writer_data(ap_gguf_writer *w, const void *bytes, uint64_t count, ap_error *err)
 {
-    ap_assert(w->tensor_now < w->tensor_count);
+    if (w->tensor_now >= w->tensor_count)
+        return ap_fail(err, AP_E_BUG, "bytes for more than the %" PRIu64 " tensors that were declared", w->tensor_count);
     uint64_t room = w->tensor_bytes[w->tensor_now] - w->done_now;
     if (count > room)
         return ap_fail(err, AP_E_BUG, "tensor %" PRIu64 " was declared with fewer bytes than are written", w->tensor_now);

@@ -4,7 +4,8 @@
  *     ap_gguf_writer_copy_keys(w, source, "aperto.", err);  keys of another file, as they stand, but ours
  *     ap_gguf_writer_u32(w, "aperto.pack.law", 1, err);     a further key
  *     ap_gguf_writer_tensor(w, name, AP_TYPE_I8, 1, dims, err);  all tensors, in the order of their data
- *     ap_gguf_writer_begin(w, fd, err);                     header out, from the start of the file
+ *     ap_gguf_writer_begin(w, fd, err);                     header out, from the start of the file; a header that the
+ *                                                           reader would refuse is refused and not a byte written
  *     ap_gguf_writer_data(w, bytes, count, err);            each tensor's bytes, in any number of calls
  *     ap_gguf_writer_end(w, err);                           refuses if bytes are missing
  *

@@ -16,3 +16,14 @@ const ap_type_info *ap_type_info_of(uint32_t id)
             return &types[i];
     return NULL;
 }
+
+const char *ap_type_removed(uint32_t id)
+{
+    switch (id) {
+#define X(number, name) \
+    case number: return #name;
+        AP_TYPE_REMOVED_LIST(X)
+#undef X
+    default: return NULL;
+    }
+}

@@ -50,6 +50,17 @@
     X(41, Q1_0, 128, 18)    \
     X(42, Q2_0, 64, 18)
 
+/* Given up, so that their sizes need not be known: X(number, NAME) */
+#define AP_TYPE_REMOVED_LIST(X) \
+    X(4, Q4_2)                  \
+    X(5, Q4_3)                  \
+    X(31, Q4_0_4_4)             \
+    X(32, Q4_0_4_8)             \
+    X(33, Q4_0_8_8)             \
+    X(36, IQ4_NL_4_4)           \
+    X(37, IQ4_NL_4_8)           \
+    X(38, IQ4_NL_8_8)
+
 typedef enum ap_type {
 #define X(number, name, elems, bytes) AP_TYPE_##name = number,
     AP_TYPE_LIST(X)
@@ -65,5 +76,8 @@ typedef struct ap_type_info {
 
 /* NULL for a number that stands for no type (never used, or removed from GGUF). */
 const ap_type_info *ap_type_info_of(uint32_t id);
+
+/* The name of a type that GGUF once had and gave up; NULL for any other number. */
+const char *ap_type_removed(uint32_t id);
 
 #endif
