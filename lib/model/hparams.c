@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "model/model.h"
@@ -49,38 +51,76 @@ static ap_status read_f32(const ap_gguf *gguf, const ap_arch *arch, const char *
 /* Only what one forward pass reads is believed; a feature it does not have is refused by name. */
 static ap_status refuse_features(const ap_gguf *gguf, const ap_arch *arch, ap_error *err)
 {
-    static const char *const refused[] = {"expert_count", "attention.sliding_window", "attn_logit_softcapping",
-                                          "final_logit_softcapping", "attention.max_alibi_bias", "logit_scale",
-                                          "residual_scale", "embedding_scale", "attention.clamp_kqv"};
+    static const struct {
+        const char *name;
+        float idle; /* the value that asks for nothing: some converters write it */
+    } refused[] = {{"expert_count", 0},           {"attention.sliding_window", 0}, {"attn_logit_softcapping", 0},
+                   {"final_logit_softcapping", 0}, {"attention.max_alibi_bias", 0}, {"logit_scale", 0},
+                   {"residual_scale", 0},          {"embedding_scale", 0},          {"attention.clamp_kqv", 0},
+                   {"attention.scale", 0},         {"rope.scaling.attn_factor", 1}, {"attention.causal", 1}};
     char key[96];
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-        (void)snprintf(key, sizeof key, "%s.%s", arch->name, refused[i]);
+        (void)snprintf(key, sizeof key, "%s.%s", arch->name, refused[i].name);
         if (!ap_gguf_find(gguf, ap_str_from(key)))
             continue;
-        /* Converters write some of them as a plain zero. */
-        uint32_t value = 0;
-        if (ap_gguf_get_u32(gguf, key, &value, NULL) == AP_OK && value == 0)
+        uint32_t whole;
+        float number;
+        bool flag;
+        if (ap_gguf_get_u32(gguf, key, &whole, NULL) == AP_OK && (float)whole == refused[i].idle)
+            continue;
+        if (ap_gguf_get_f32(gguf, key, &number, NULL) == AP_OK && number == refused[i].idle)
+            continue;
+        if (ap_gguf_get_bool(gguf, key, &flag, NULL) == AP_OK && (float)flag == refused[i].idle)
             continue;
         return ap_fail(err, AP_E_UNSUPPORTED, "key '%s' asks for a feature that this release does not have", key);
     }
     return AP_OK;
 }
 
-static ap_status read_rope_scaling(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
+static const float FACTOR_MIN = 1e-3f, FACTOR_MAX = 1e6f;
+
+/* Early converters wrote one number, "rope.scale_linear", where 0 and 1 mean none; NAN if the key is not there. */
+static ap_status read_old_rope_scale(const ap_gguf *gguf, const ap_arch *arch, float *out, ap_error *err)
 {
     char key[96];
-    sizes->rope_divisor = 1;
-    (void)snprintf(key, sizeof key, "%s.rope.scaling.type", arch->name);
+    (void)snprintf(key, sizeof key, "%s.rope.scale_linear", arch->name);
+    *out = NAN;
     if (!ap_gguf_find(gguf, ap_str_from(key)))
         return AP_OK;
-    ap_str type;
-    AP_TRY(ap_gguf_get_str(gguf, key, &type, err));
-    if (ap_str_is(type, "none"))
-        return AP_OK;
-    if (!ap_str_is(type, "linear"))
-        return ap_fail(err, AP_E_UNSUPPORTED, "key '%s' is '%.*s'; this release has none and linear", key,
+    AP_TRY(ap_gguf_get_f32(gguf, key, out, err));
+    if (*out == 0)
+        *out = 1;
+    if (!(*out >= FACTOR_MIN && *out <= FACTOR_MAX))
+        return ap_fail(err, AP_E_FORMAT, "key '%s' is %g; allowed are 0 and %g to %g", key, (double)*out, (double)FACTOR_MIN,
+                       (double)FACTOR_MAX);
+    return AP_OK;
+}
+
+/* A factor without a type is linear, as in the files of converters that knew no other. */
+static ap_status read_rope_scaling(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
+{
+    char type_key[96], factor_key[96];
+    (void)snprintf(type_key, sizeof type_key, "%s.rope.scaling.type", arch->name);
+    (void)snprintf(factor_key, sizeof factor_key, "%s.rope.scaling.factor", arch->name);
+    ap_str type = AP_STR("linear");
+    bool has_type = ap_gguf_find(gguf, ap_str_from(type_key)), has_factor = ap_gguf_find(gguf, ap_str_from(factor_key));
+    float old;
+    AP_TRY(read_old_rope_scale(gguf, arch, &old, err));
+    if (has_type)
+        AP_TRY(ap_gguf_get_str(gguf, type_key, &type, err));
+    bool is_none = ap_str_is(type, "none");
+    if (!is_none && !ap_str_is(type, "linear"))
+        return ap_fail(err, AP_E_UNSUPPORTED, "key '%s' is '%.*s'; this release has none and linear", type_key,
                        (int)(type.len < 40 ? type.len : 40), type.ptr);
-    return read_f32(gguf, arch, "rope.scaling.factor", 1e-3f, 1e6f, 0, &sizes->rope_divisor, err);
+    sizes->rope_divisor = isnan(old) ? 1 : old;
+    if (has_factor || (has_type && !is_none && isnan(old)))
+        AP_TRY(read_f32(gguf, arch, "rope.scaling.factor", FACTOR_MIN, FACTOR_MAX, 0, &sizes->rope_divisor, err));
+    if (is_none)
+        sizes->rope_divisor = 1;
+    if (!isnan(old) && old != sizes->rope_divisor)
+        return ap_fail(err, AP_E_FORMAT, "key '%s.rope.scale_linear' is %g, but the keys of rope.scaling say %g", arch->name,
+                       (double)old, (double)sizes->rope_divisor);
+    return AP_OK;
 }
 
 ap_status ap_hparams_read(ap_hparams *s, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
@@ -112,7 +152,7 @@ ap_status ap_hparams_read(ap_hparams *s, const ap_arch *arch, const ap_gguf *ggu
         return ap_fail(err, AP_E_FORMAT, "%u rotary dimensions; an even number up to the head's %u is needed",
                        s->rope_width, s->head_width);
     AP_TRY(read_f32(gguf, arch, "rope.freq_base", 1, 1e12f, 10000, &s->rope_base, err));
-    AP_TRY(read_f32(gguf, arch, "attention.layer_norm_rms_epsilon", 0, 1, 0, &s->norm_epsilon, err));
+    AP_TRY(read_f32(gguf, arch, "attention.layer_norm_rms_epsilon", FLT_MIN, 1, 0, &s->norm_epsilon, err));
     AP_TRY(read_rope_scaling(s, arch, gguf, err));
     s->vocab_count = 0; /* rows of the embedding: import.c and open.c know them */
     return AP_OK;

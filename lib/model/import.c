@@ -33,6 +33,26 @@ typedef struct import {
 
 /* ---- Checking ---- */
 
+/* A model may be split over files (each with a number from 0); one of them alone is no model. */
+static ap_status refuse_part(const ap_gguf *gguf, ap_error *err)
+{
+    const struct {
+        const char *key;
+        uint32_t high;
+    } limits[] = {{"split.count", 1}, {"split.no", 0}, {"split.tensors.count", ap_gguf_tensor_count(gguf)}};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        uint32_t value;
+        if (!ap_gguf_find(gguf, ap_str_from(limits[i].key)))
+            continue;
+        AP_TRY(ap_gguf_get_u32(gguf, limits[i].key, &value, err));
+        if (value > limits[i].high)
+            return ap_fail(err, AP_E_UNSUPPORTED,
+                           "key '%s' is %u: the file is a part of a split model; this release reads models in one file",
+                           limits[i].key, value);
+    }
+    return AP_OK;
+}
+
 static ap_status read_architecture(import *im, ap_error *err)
 {
     ap_str name, type;
@@ -43,12 +63,7 @@ static ap_status read_architecture(import *im, ap_error *err)
             return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.type' is '%.*s'; a model is needed",
                            (int)(type.len < 40 ? type.len : 40), type.ptr);
     }
-    if (ap_gguf_find(im->gguf, AP_STR("split.count"))) {
-        uint32_t count;
-        AP_TRY(ap_gguf_get_u32(im->gguf, "split.count", &count, err));
-        if (count > 1)
-            return ap_fail(err, AP_E_UNSUPPORTED, "the file is one of %u parts; this release reads models in one file", count);
-    }
+    AP_TRY(refuse_part(im->gguf, err));
     im->arch = ap_arch_find(name);
     if (!im->arch)
         return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.architecture' is '%.*s'; this release has: %s",
@@ -86,8 +101,8 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
     }
     AP_TRY(ap_wanted_check(wanted, source->dim_count, source->dims, err));
     if (!ap_quant_supports(source->type))
-        return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' has the type %s, which this release cannot run", wanted->name,
-                       ap_type_info_of(source->type)->name);
+        return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' has the type %u (%s), which this release cannot run", wanted->name,
+                       (unsigned)source->type, ap_type_info_of(source->type)->name);
     bool is_vector = wanted->rule->rows == AP_EXTENT_NONE;
     if (is_vector && source->type != AP_TYPE_F32 && source->type != AP_TYPE_F16 && source->type != AP_TYPE_BF16)
         return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' is a vector of type %s; F32, F16 and BF16 are read", wanted->name,

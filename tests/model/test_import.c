@@ -3,12 +3,15 @@
  * The files are seeded tiny models with one key or one tensor changed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "aperto.h"
+#include "base/clock.h"
 #include "format/format.h"
+#include "model/model.h"
 #include "support.h"
 #include "tiny_model.h"
 
@@ -214,11 +217,13 @@ static void each_number_is_refused_beyond_its_limits(void **state)
         const char *name;
         float below, above;
         bool is_needed;
-    } numbers[] = {{"llama.rope.freq_base", 0.5f, 2e12f, false}, {"llama.attention.layer_norm_rms_epsilon", -1e-6f, 1.5f, true}};
+    } numbers[] = {{"llama.rope.freq_base", 0.5f, 2e12f, false}, {"llama.attention.layer_norm_rms_epsilon", 0, 1.5f, true}};
     for (size_t i = 0; i < 2; i++) {
         const char *name = numbers[i].name;
         expect_refused(with_f32(&file, name, numbers[i].below), AP_E_FORMAT, name, "allowed");
         expect_refused(with_f32(&file, name, numbers[i].above), AP_E_FORMAT, name, "allowed");
+        expect_refused(with_f32(&file, name, 0x1p-149f), AP_E_FORMAT, name, "allowed");
+        expect_refused(with_f32(&file, name, -1e-6f), AP_E_FORMAT, name, "allowed");
         expect_refused(with_f32(&file, name, NAN), AP_E_FORMAT, name, "nan");
         expect_refused(with_f32(&file, name, INFINITY), AP_E_FORMAT, name, "inf");
         expect_refused(with_f32(&file, name, -INFINITY), AP_E_FORMAT, name, "inf");
@@ -231,10 +236,64 @@ static void each_number_is_refused_beyond_its_limits(void **state)
     expect_refused(with_f32(&linear, "llama.rope.scaling.factor", 0), AP_E_FORMAT, "llama.rope.scaling.factor");
     expect_refused(with_f32(&linear, "llama.rope.scaling.factor", 2e6f), AP_E_FORMAT, "llama.rope.scaling.factor");
     expect_refused(with_f32(&linear, "llama.rope.scaling.factor", NAN), AP_E_FORMAT, "llama.rope.scaling.factor");
-    expect_taken(with_f32(&linear, "llama.rope.scaling.factor", 2));
     expect_refused(linear, AP_E_NOTFOUND, "llama.rope.scaling.factor");
     expect_refused(with_text(&file, "llama.rope.scaling.type", "yarn"), AP_E_UNSUPPORTED, "llama.rope.scaling.type", "yarn");
-    expect_taken(with_text(&file, "llama.rope.scaling.type", "none"));
+    ap_buf_deinit(&file);
+}
+
+/* The frequencies' divisor of a model with these keys; an empty type, a negative factor: the key is not there. */
+static ap_status scaling_of(const ap_buf *file, const char *type, float factor, float old, float *divisor,
+                            ap_error *error)
+{
+    ap_buf now = {0};
+    add(&now, file->ptr, file->len);
+    const float values[] = {factor, old};
+    const char *const names[] = {"llama.rope.scaling.factor", "llama.rope.scale_linear"};
+    for (int i = 0; i < 3; i++) {
+        if (i < 2 ? values[i] < 0 : type[0] == 0)
+            continue;
+        ap_buf next = i < 2 ? with_f32(&now, names[i], values[i]) : with_text(&now, "llama.rope.scaling.type", type);
+        ap_buf_deinit(&now);
+        now = next;
+    }
+    ap_gguf *g;
+    assert_ok(ap_gguf_open(&g, (unsigned char *)now.ptr, now.len, err));
+    ap_hparams read;
+    ap_status status = ap_hparams_read(&read, &ap_arch_llama, g, error);
+    *divisor = read.rope_divisor;
+    ap_gguf_close(&g);
+    ap_buf_deinit(&now);
+    return status;
+}
+
+static void rope_scaling_of_every_age_is_read_or_refused(void **state)
+{
+    ap_buf file = tiny_bytes(&small);
+    enum { ABSENT = -1 };
+    static const struct {
+        const char *type;
+        float factor, old, divisor; /* 0: refused */
+    } cases[] = {
+        {"", ABSENT, ABSENT, 1}, {"none", ABSENT, ABSENT, 1}, {"linear", 2, ABSENT, 2}, {"linear", 0.5f, ABSENT, 0.5f},
+        {"", 4, ABSENT, 4},      {"none", 4, ABSENT, 1},      {"linear", 0, ABSENT, 0}, {"linear", 2e6f, ABSENT, 0},
+        {"", ABSENT, 0, 1},      {"", ABSENT, 1, 1},          {"", ABSENT, 8, 8},       {"linear", ABSENT, 8, 8},
+        {"linear", 8, 8, 8},     {"", 8, 8, 8},               {"linear", 4, 8, 0},      {"linear", 4, 1, 0},
+        {"", 4, 8, 0},           {"none", ABSENT, 1, 1},      {"none", ABSENT, 0, 1},   {"none", ABSENT, 8, 0},
+        {"", ABSENT, 1e-4f, 0},  {"", ABSENT, 2e6f, 0},       {"", ABSENT, INFINITY, 0}, {"", ABSENT, NAN, 0},
+        {"", NAN, ABSENT, 0},    {"linear", NAN, 2, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        float divisor;
+        ap_error error = {0};
+        ap_status status = scaling_of(&file, cases[i].type, cases[i].factor, cases[i].old, &divisor, &error);
+        if (status != (cases[i].divisor > 0 ? AP_OK : AP_E_FORMAT) || (status == AP_OK && divisor != cases[i].divisor))
+            fail_msg("case %zu: '%s', divisor %g: %s", i, ap_status_text(status), (double)divisor, error.message);
+        if (status != AP_OK)
+            assert_non_null(strstr(error.message, "llama.rope.scal"));
+    }
+    expect_refused(with_f32(&file, "llama.rope.scale_linear", -2), AP_E_FORMAT, "llama.rope.scale_linear", "-2");
+    expect_refused(with_u32(&file, "llama.rope.scale_linear", 2), AP_E_FORMAT, "llama.rope.scale_linear", "f32");
+    expect_taken(with_f32(&file, "llama.rope.scale_linear", 2));
     ap_buf_deinit(&file);
 }
 
@@ -262,12 +321,19 @@ static void features_that_are_not_there_are_refused(void **state)
     ap_buf file = tiny_bytes(&small);
     static const char *const names[] = {"llama.expert_count", "llama.attention.sliding_window", "llama.attn_logit_softcapping",
                                         "llama.final_logit_softcapping", "llama.attention.max_alibi_bias", "llama.logit_scale",
-                                        "llama.residual_scale", "llama.embedding_scale", "llama.attention.clamp_kqv"};
+                                        "llama.residual_scale", "llama.embedding_scale", "llama.attention.clamp_kqv",
+                                        "llama.attention.scale"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         expect_refused(with_u32(&file, names[i], 8), AP_E_UNSUPPORTED, names[i]);
         expect_refused(with_f32(&file, names[i], 0.5f), AP_E_UNSUPPORTED, names[i]);
         expect_taken(with_u32(&file, names[i], 0));
+        expect_taken(with_f32(&file, names[i], 0));
     }
+    uint8_t no = 0, yes = 1;
+    expect_refused(with_value(&file, "llama.attention.causal", BOOL, &no, 1), AP_E_UNSUPPORTED, "llama.attention.causal");
+    expect_taken(with_value(&file, "llama.attention.causal", BOOL, &yes, 1));
+    expect_refused(with_f32(&file, "llama.rope.scaling.attn_factor", 1.5f), AP_E_UNSUPPORTED, "llama.rope.scaling.attn_factor");
+    expect_taken(with_f32(&file, "llama.rope.scaling.attn_factor", 1));
     ap_buf_deinit(&file);
 }
 
@@ -280,10 +346,19 @@ static void what_is_no_whole_model_is_refused(void **state)
     expect_refused(with_u32(&file, "general.architecture", 1), AP_E_FORMAT, "general.architecture", "string");
     expect_refused(with_text(&file, "general.type", "adapter"), AP_E_UNSUPPORTED, "general.type", "adapter");
     expect_taken(with_text(&file, "general.type", "model"));
-    uint16_t parts = 3;
-    expect_refused(with_value(&file, "split.count", AP_GGUF_U16, &parts, 2), AP_E_UNSUPPORTED, "3 parts");
-    parts = 1;
-    expect_taken(with_value(&file, "split.count", AP_GGUF_U16, &parts, 2));
+    uint16_t part = 3;
+    expect_refused(with_value(&file, "split.count", AP_GGUF_U16, &part, 2), AP_E_UNSUPPORTED, "split.count", "is 3");
+    expect_refused(with_value(&file, "split.no", AP_GGUF_U16, &part, 2), AP_E_UNSUPPORTED, "split.no", "is 3");
+    part = 1;
+    expect_refused(with_value(&file, "split.no", AP_GGUF_U16, &part, 2), AP_E_UNSUPPORTED, "split.no", "is 1");
+    expect_taken(with_value(&file, "split.count", AP_GGUF_U16, &part, 2));
+    part = 0;
+    expect_taken(with_value(&file, "split.no", AP_GGUF_U16, &part, 2));
+    int32_t tensors = 2 + 2 * 9;
+    expect_taken(with_value(&file, "split.tensors.count", I32, &tensors, 4));
+    tensors++;
+    expect_refused(with_value(&file, "split.tensors.count", I32, &tensors, 4), AP_E_UNSUPPORTED, "split.tensors.count");
+    expect_refused(with_text(&file, "split.no", "0"), AP_E_FORMAT, "split.no");
     expect_refused(with_u32(&file, "aperto.pack.version", 1), AP_E_ARG, "packed already");
     ap_buf_deinit(&file);
 }
@@ -375,7 +450,7 @@ static void a_tensor_of_a_wrong_shape_or_type_is_named(void **state)
         ap_buf copy = {0};
         add(&copy, file.ptr, file.len);
         memcpy(place.type, &old_type, 4);
-        expect_refused(copy, AP_E_UNSUPPORTED, name, "I32");
+        expect_refused(copy, AP_E_UNSUPPORTED, name, "26 (I32)");
         tried++;
     }
     assert_int_equal(tried, 4 + 2 * 12);
@@ -400,6 +475,115 @@ static void a_cut_file_is_refused(void **state)
         ap_buf_deinit(&copy);
     }
     ap_buf_deinit(&file);
+}
+
+/* ---- What a refusal may cost ---- */
+
+/* Where the data begins; of a file that is none, its length. */
+static uint64_t header_bytes(const ap_buf *file)
+{
+    ap_gguf *g = NULL;
+    uint64_t bytes = file->len;
+    if (ap_gguf_open(&g, (unsigned char *)file->ptr, file->len, NULL) == AP_OK && ap_gguf_tensor_count(g))
+        bytes = ap_gguf_tensor_at(g, 0)->offset;
+    ap_gguf_close(&g);
+    return bytes;
+}
+
+/* Takes the bytes; whatever is wrong with them, import asks for at most 16 MiB and four times the header, in a second. */
+static void import_within_bounds(ap_buf bytes, ap_status *status)
+{
+    ap_import_report report;
+    ap_error error = {0};
+    int packed = ap_test_temporary();
+    uint64_t start = ap_clock_ns();
+    ap_alloc_fail_at(UINT64_MAX, false); /* count, never fail */
+    *status = import_bytes(&bytes, packed, &report, &error);
+    uint64_t taken = ap_alloc_bytes();
+    ap_alloc_fail_at(0, false);
+    double seconds = (double)(ap_clock_ns() - start) * 1e-9;
+    if (*status != AP_OK && (taken > (16u << 20) + 4 * header_bytes(&bytes) || seconds > ap_test_slowness()))
+        fail_msg("%" PRIu64 " bytes of memory, %g s for a file of %zu: %s", taken, seconds, bytes.len, error.message);
+    assert_true(*status == AP_OK || error.message[0]);
+    close(packed);
+    ap_buf_deinit(&bytes);
+}
+
+/* An array of strings: `count` numbers in hexadecimal, each with `rest` behind. */
+static ap_buf with_texts(const ap_buf *file, const char *name, uint32_t count, const char *rest)
+{
+    ap_buf list = {0};
+    uint32_t kind = AP_GGUF_STRING;
+    uint64_t items = count;
+    add(&list, &kind, 4);
+    add(&list, &items, 8);
+    for (uint32_t i = 0; i < count; i++) {
+        char text[32];
+        uint64_t length = (uint64_t)snprintf(text, sizeof text, "%x%s", i, rest);
+        add(&list, &length, 8);
+        add(&list, text, length);
+    }
+    ap_buf out = with_value(file, name, AP_GGUF_ARRAY, list.ptr, list.len);
+    ap_buf_deinit(&list);
+    return out;
+}
+
+static void a_refusal_keeps_to_its_memory_and_time(void **state)
+{
+    ap_status status;
+    ap_buf file = tiny_bytes(&small);
+    /* Every 32 bits of the header in turn are absurd. */
+    size_t header = (size_t)(find_tensor(&file, "token_embd.weight").name - file.ptr);
+    static const uint32_t absurd[] = {1u << 31, UINT32_MAX, 65536, 0};
+    for (size_t at = 8; at < header; at += 7)
+        for (size_t i = 0; i < sizeof absurd / sizeof absurd[0]; i++) {
+            ap_buf copy = {0};
+            add(&copy, file.ptr, file.len);
+            memcpy(copy.ptr + at, &absurd[i], 4);
+            import_within_bounds(copy, &status);
+        }
+    /* A large vocabulary of short tokens, refused as late as can be: only after the tokens are the merges read. */
+    enum { TOKENS = 150000 };
+    ap_tiny_model large = small;
+    large.width = 8;
+    large.heads = large.kv_heads = 1;
+    large.spare_rows = TOKENS;
+    ap_buf steps[4] = {tiny_bytes(&large)};
+    steps[1] = with_texts(&steps[0], "tokenizer.ggml.tokens", TOKENS, "");
+    steps[2] = with_record(&steps[1], "tokenizer.ggml.token_type", NULL, 0);
+    steps[3] = with_texts(&steps[2], "tokenizer.ggml.merges", TOKENS, " ~");
+    import_within_bounds(steps[3], &status);
+    assert_int_equal(status, AP_E_FORMAT);
+    for (int i = 0; i < 3; i++)
+        ap_buf_deinit(&steps[i]);
+    ap_buf_deinit(&file);
+}
+
+static void the_collected_bad_files_cost_little_to_refuse(void **state)
+{
+    static const char *const folders[] = {"gguf_crashes", "gguf_fuzz_corpus", "gguf_header_only", "weight-inspect"};
+    unsigned refused = 0;
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        char relative[64];
+        (void)snprintf(relative, sizeof relative, "bad_inputs/%s", folders[i]);
+        const char *folder = ap_test_data(relative);
+        DIR *dir = opendir(folder);
+        assert_non_null(dir);
+        for (struct dirent *d; (d = readdir(dir));) {
+            char path[4096];
+            (void)snprintf(path, sizeof path, "%s/%s", folder, d->d_name);
+            if (d->d_type != DT_REG)
+                continue;
+            ap_buf bytes;
+            ap_status status;
+            assert_ok(ap_file_read(path, 1 << 20, &bytes, err));
+            import_within_bounds(bytes, &status);
+            assert_int_not_equal(status, AP_OK); /* not one of them is a whole model */
+            refused++;
+        }
+        closedir(dir);
+    }
+    assert_true(refused >= 185);
 }
 
 /* ---- The report ---- */
@@ -660,6 +844,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_size_is_refused_beyond_its_limits),
         cmocka_unit_test(each_number_is_refused_beyond_its_limits),
+        cmocka_unit_test(rope_scaling_of_every_age_is_read_or_refused),
         cmocka_unit_test(sizes_that_do_not_fit_each_other_are_refused),
         cmocka_unit_test(features_that_are_not_there_are_refused),
         cmocka_unit_test(what_is_no_whole_model_is_refused),
@@ -667,6 +852,8 @@ int main(void)
         cmocka_unit_test(a_missing_tensor_is_named),
         cmocka_unit_test(a_tensor_of_a_wrong_shape_or_type_is_named),
         cmocka_unit_test(a_cut_file_is_refused),
+        cmocka_unit_test(a_refusal_keeps_to_its_memory_and_time),
+        cmocka_unit_test(the_collected_bad_files_cost_little_to_refuse),
         cmocka_unit_test(the_report_tells_what_was_packed),
         cmocka_unit_test(a_damaged_packed_file_is_refused),
         cmocka_unit_test(the_end_of_memory_leaves_nothing),
