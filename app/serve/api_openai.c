@@ -37,6 +37,7 @@ struct ap_call {
     char id[48];
     int64_t created;
     size_t job_count, accepted_count, done_count;
+    size_t held_bytes; /* of all answers, not yet written */
     ap_buf chunk; /* being written */
     job jobs[];
 };
@@ -116,6 +117,16 @@ static void fail_memory(ap_call *call)
 {
     ap_refusal refusal;
     refusal_of(AP_E_NOMEM, "", NULL, &refusal);
+    fail_call(call, &refusal);
+}
+
+static void fail_size(ap_call *call)
+{
+    ap_refusal refusal;
+    (void)ap_refuse(&refusal, 400, NULL, "answer_too_large",
+                    "the answer is longer than the limit of %d bytes; stream it, or ask for fewer tokens, answers or "
+                    "log-probabilities",
+                    AP_REPLY_BODY_BYTES_MAX);
     fail_call(call, &refusal);
 }
 
@@ -210,8 +221,15 @@ static ap_status add_text_logprobs(job *j, const json_t *tokens, ap_error *err)
     return AP_OK;
 }
 
-static void clear_logprobs(job *j)
+static size_t held_by(const job *j)
 {
+    return j->text.len + j->logprobs.len + j->values.len + j->tops.len + j->offsets.len;
+}
+
+static void clear_pieces(job *j)
+{
+    j->call->held_bytes -= held_by(j);
+    ap_buf_clear(&j->text);
     ap_buf_clear(&j->logprobs);
     ap_buf_clear(&j->values);
     ap_buf_clear(&j->tops);
@@ -356,6 +374,10 @@ static void finish_call(ap_call *call)
         fail_memory(call);
         return;
     }
+    if (call->chunk.len > AP_REPLY_BODY_BYTES_MAX) {
+        fail_size(call);
+        return;
+    }
     ap_reply_add(call->reply, call->chunk.ptr, call->chunk.len);
     ap_reply_complete(call->reply, 200, "application/json");
 }
@@ -379,8 +401,7 @@ static void on_accepted(job *j, const ap_worker_event *event)
         if (early->text.len || early->logprobs.len) {
             if (!send_chunk(call, early, CHUNK_TEXT, ap_buf_str(&early->text)))
                 return;
-            ap_buf_clear(&early->text);
-            clear_logprobs(early);
+            clear_pieces(early);
         }
         if (early->id && !early->is_live && !send_chunk(call, early, CHUNK_FINISH, (ap_str){"", 0}))
             return;
@@ -391,17 +412,18 @@ static bool collect(job *j, const ap_worker_event *event)
 {
     ap_call *call = j->call;
     ap_status status = AP_OK;
+    size_t before = held_by(j);
     if (event->tokens && call->request.logprobs)
         status = call->is_chat ? add_chat_logprobs(&j->logprobs, event->tokens, NULL)
                                : add_text_logprobs(j, event->tokens, NULL);
-    size_t held = j->text.len + j->logprobs.len + j->tops.len;
-    if (status == AP_OK && event->text_length)
-        status = held + event->text_length > AP_REPLY_BODY_BYTES_MAX
-                     ? AP_E_LIMIT
-                     : ap_buf_add(&j->text, event->text, event->text_length, NULL);
+    if (status == AP_OK)
+        status = ap_buf_add(&j->text, event->text, event->text_length, NULL);
+    call->held_bytes += held_by(j) - before;
     if (status != AP_OK)
         fail_memory(call);
-    return status == AP_OK;
+    else if (call->held_bytes > AP_REPLY_BODY_BYTES_MAX)
+        fail_size(call);
+    return !call->is_over;
 }
 
 static void on_text(job *j, const ap_worker_event *event)
@@ -411,8 +433,7 @@ static void on_text(job *j, const ap_worker_event *event)
         return;
     if (!send_chunk(call, j, CHUNK_TEXT, ap_buf_str(&j->text)))
         return;
-    ap_buf_clear(&j->text);
-    clear_logprobs(j);
+    clear_pieces(j);
 }
 
 static void on_done(job *j, const ap_worker_event *event)

@@ -1,8 +1,8 @@
 /* The front's handle of a serving worker.
  *
  * Everything read from the socket is a stranger's: the worker runs a model file
- * from the internet, and this file is what stands between a worker gone bad and
- * the process that holds keys and conversations.
+ * from the internet.  talk.c stands between a worker gone bad and the process
+ * that holds keys and conversations; this file starts the process and buries it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "worker/worker.h"
@@ -19,8 +19,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "worker/child.h"
-#include "worker/event.h"
-#include "worker/wire.h"
+#include "worker/talk.h"
 
 enum {
     UNSENT_BYTES_MAX = 2 * AP_WORKER_JOB_BYTES_MAX, /* one job on its way, one waiting */
@@ -33,15 +32,9 @@ struct ap_worker {
     pid_t pid;
     int fd;
     char name[200];
-    bool is_ready;
-    bool is_dead;   /* reaped, `death` says how */
-    uint64_t *live; /* ids without DONE or ERROR, room for AP_WORKER_REQUESTS_MAX */
-    size_t live_count;
-    json_t *info;
-    char sandbox[200];
-    ap_error report; /* ERROR with id 0: why the worker is about to end */
+    bool is_dead; /* reaped, `death` says how */
     ap_error death;
-    ap_wire_reader reader;
+    ap_talk talk;
     ap_wire_writer writer;
     ap_words words;
 };
@@ -106,21 +99,14 @@ ap_status ap_worker_start(ap_worker **out, const ap_worker_options *options, ap_
     AP_TRY(check_options(options, err));
     char *text = NULL;
     int ends[2] = {-1, -1}, words_end = -1;
-    ap_status status = AP_E_NOMEM;
+    ap_status status;
     ap_worker *worker = ap_alloc_zero(1, sizeof *worker);
     if (!worker)
         return ap_fail_nomem(err, sizeof *worker);
     worker->fd = worker->words.fd = -1;
-    worker->live = ap_alloc_array(AP_WORKER_REQUESTS_MAX, sizeof *worker->live);
-    if (!worker->live) {
-        (void)ap_fail_nomem(err, AP_WORKER_REQUESTS_MAX * sizeof *worker->live);
+    if ((status = ap_talk_init(&worker->talk, err)) != AP_OK)
         goto fail;
-    }
     (void)snprintf(worker->name, sizeof worker->name, "%s", options->name ? options->name : "model");
-    worker->reader.payload_max = AP_WORKER_EVENT_BYTES_MAX;
-    worker->reader.kinds = AP_WIRE_KIND(AP_WORKER_READY) | AP_WIRE_KIND(AP_WORKER_ACCEPTED) |
-                           AP_WIRE_KIND(AP_WORKER_TEXT) | AP_WIRE_KIND(AP_WORKER_DONE) |
-                           AP_WIRE_KIND(AP_WORKER_ERROR) | AP_WIRE_KIND(AP_WORKER_STATS_REPLY);
     worker->writer.buf.limit = UNSENT_BYTES_MAX;
     if ((status = describe_options(options, &text, err)) != AP_OK)
         goto fail;
@@ -153,7 +139,7 @@ fail:
     if (words_end >= 0)
         (void)close(words_end);
     ap_words_close(&worker->words);
-    ap_free(worker->live);
+    ap_talk_deinit(&worker->talk);
     ap_free(worker);
     return status;
 }
@@ -166,42 +152,26 @@ short ap_worker_poll_events(const ap_worker *worker)
 }
 
 pid_t ap_worker_pid(const ap_worker *worker) { return worker->pid; }
-bool ap_worker_is_ready(const ap_worker *worker) { return worker->is_ready && !worker->is_dead; }
-size_t ap_worker_live_count(const ap_worker *worker) { return worker->live_count; }
-const json_t *ap_worker_info(const ap_worker *worker) { return worker->info; }
-const char *ap_worker_sandbox(const ap_worker *worker) { return worker->sandbox; }
+bool ap_worker_is_ready(const ap_worker *worker) { return worker->talk.is_ready && !worker->is_dead; }
+size_t ap_worker_live_count(const ap_worker *worker) { return worker->talk.asked_count; }
+const json_t *ap_worker_info(const ap_worker *worker) { return worker->talk.info; }
+const char *ap_worker_sandbox(const ap_worker *worker) { return worker->talk.sandbox; }
 
 /* ---- To the worker ------------------------------------------------------- */
 
-/* At most AP_WORKER_REQUESTS_MAX ids: a walk costs less than the frame it belongs to. */
-static size_t find_live(const ap_worker *worker, uint64_t id)
-{
-    size_t i = 0;
-    while (i < worker->live_count && worker->live[i] != id)
-        i++;
-    return i;
-}
-
-static void forget_live(ap_worker *worker, uint64_t id)
-{
-    size_t i = find_live(worker, id);
-    if (i < worker->live_count)
-        worker->live[i] = worker->live[--worker->live_count];
-}
-
 ap_status ap_worker_send(ap_worker *worker, uint64_t id, const char *json, size_t length, ap_error *err)
 {
-    if (worker->is_dead || !worker->is_ready)
+    if (!ap_worker_is_ready(worker))
         return ap_fail(err, AP_E_STATE, "the worker of '%s' is not ready", worker->name);
-    if (id == 0 || find_live(worker, id) < worker->live_count)
-        return ap_fail(err, AP_E_ARG, "request id %" PRIu64 " is 0 or in use", id);
     if (length > AP_WORKER_JOB_BYTES_MAX)
         return ap_fail(err, AP_E_LIMIT, "a request of %zu bytes is longer than the limit of %d", length,
                        AP_WORKER_JOB_BYTES_MAX);
-    if (worker->live_count == AP_WORKER_REQUESTS_MAX)
-        return ap_fail(err, AP_E_FULL, "%d requests are at work or waiting", AP_WORKER_REQUESTS_MAX);
-    AP_TRY(ap_wire_put(&worker->writer, AP_WORKER_JOB, id, json, length, err));
-    worker->live[worker->live_count++] = id;
+    AP_TRY(ap_talk_ask(&worker->talk, id, err));
+    ap_status status = ap_wire_put(&worker->writer, AP_WORKER_JOB, id, json, length, err);
+    if (status != AP_OK) {
+        ap_talk_forget(&worker->talk, id);
+        return status;
+    }
     /* A failure to write shows again, with its cause, in the next receive. */
     (void)ap_wire_flush(&worker->writer, worker->fd, NULL);
     return AP_OK;
@@ -209,7 +179,7 @@ ap_status ap_worker_send(ap_worker *worker, uint64_t id, const char *json, size_
 
 static ap_status send_small(ap_worker *worker, ap_worker_kind kind, uint64_t id)
 {
-    if (worker->is_dead || !worker->is_ready)
+    if (!ap_worker_is_ready(worker))
         return AP_E_STATE;
     AP_TRY(ap_wire_put(&worker->writer, kind, id, NULL, 0, NULL));
     (void)ap_wire_flush(&worker->writer, worker->fd, NULL);
@@ -218,60 +188,10 @@ static ap_status send_small(ap_worker *worker, ap_worker_kind kind, uint64_t id)
 
 ap_status ap_worker_cancel(ap_worker *worker, uint64_t id)
 {
-    return find_live(worker, id) < worker->live_count ? send_small(worker, AP_WORKER_CANCEL, id) : AP_OK;
+    return ap_talk_is_asked(&worker->talk, id) ? send_small(worker, AP_WORKER_CANCEL, id) : AP_OK;
 }
 
 ap_status ap_worker_ask_stats(ap_worker *worker) { return send_small(worker, AP_WORKER_STATS, 0); }
-
-/* ---- From the worker ----------------------------------------------------- */
-
-static ap_status broke(ap_error *err, const char *what)
-{
-    return ap_fail(err, AP_E_WORKER, "the worker broke the protocol: %s", what);
-}
-
-static ap_status take_ready(ap_worker *worker, json_t *body, ap_error *err)
-{
-    const char *sandbox = json_string_value(json_object_get(body, "sandbox"));
-    if (worker->is_ready)
-        return broke(err, "READY came twice");
-    if (strlen(sandbox) >= sizeof worker->sandbox)
-        return broke(err, "its sandbox has a long name");
-    memcpy(worker->sandbox, sandbox, strlen(sandbox) + 1);
-    worker->info = json_incref(body);
-    worker->is_ready = true;
-    return AP_OK;
-}
-
-/* Whether what was said fits what was asked. */
-static ap_status check_turn(ap_worker *worker, json_t *body, const ap_worker_event *event, ap_error *err)
-{
-    if (event->kind == AP_WORKER_READY)
-        return take_ready(worker, body, err);
-    if (event->id != 0 && find_live(worker, event->id) == worker->live_count)
-        return broke(err, "it spoke of a request that it does not have");
-    return AP_OK;
-}
-
-static ap_status handle_frame(ap_worker *worker, const ap_wire_frame *frame, ap_worker_event_fn *fn,
-                              void *context, ap_error *err)
-{
-    ap_worker_event event;
-    json_t *body = NULL;
-    ap_status status = ap_worker_event_read(frame, &event, &body, err);
-    if (status == AP_OK)
-        status = check_turn(worker, body, &event, err);
-    if (status == AP_OK && event.kind == AP_WORKER_ERROR && event.id == 0) {
-        (void)ap_fail(&worker->report, event.status, "%s", event.message); /* the end follows */
-    } else if (status == AP_OK) {
-        if (event.kind == AP_WORKER_DONE || event.kind == AP_WORKER_ERROR)
-            forget_live(worker, event.id);
-        if (fn)
-            fn(context, &event);
-    }
-    json_decref(body);
-    return status;
-}
 
 /* ---- The end of a worker ------------------------------------------------- */
 
@@ -286,18 +206,18 @@ static void bury(ap_worker *worker, const ap_error *cause, ap_worker_event_fn *f
     worker->is_dead = true;
     if (cause) {
         worker->death = *cause;
-    } else if (worker->report.status != AP_OK) {
+    } else if (worker->talk.report.status != AP_OK) {
         /* Before READY its own status says best what was wrong with model or options. */
-        worker->death = worker->report;
-        if (worker->is_ready)
+        worker->death = worker->talk.report;
+        if (worker->talk.is_ready)
             worker->death.status = AP_E_WORKER;
     } else {
         ap_child_describe(wait_status, &worker->words, how, sizeof how);
         (void)ap_fail(&worker->death, AP_E_WORKER, "the worker of '%.40s' %s", worker->name, how);
     }
-    while (worker->live_count) {
+    while (worker->talk.asked_count) {
         ap_worker_event event = {.kind = AP_WORKER_ERROR,
-                                 .id = worker->live[--worker->live_count],
+                                 .id = worker->talk.asked[--worker->talk.asked_count].id,
                                  .status = AP_E_WORKER,
                                  .message = worker->death.message};
         if (fn)
@@ -321,17 +241,9 @@ ap_status ap_worker_receive(ap_worker *worker, ap_worker_event_fn *fn, void *con
     (void)ap_wire_flush(&worker->writer, worker->fd, NULL);
     bool is_open = true;
     ap_error cause = {0};
-    ap_status status = ap_wire_fill(&worker->reader, worker->fd, RECEIVE_BYTES, &is_open, &cause);
-    while (status == AP_OK) {
-        ap_wire_frame frame;
-        bool have;
-        status = ap_wire_next(&worker->reader, &frame, &have, &cause);
-        if (status != AP_OK || !have)
-            break;
-        status = handle_frame(worker, &frame, fn, context, &cause);
-    }
-    if (status == AP_E_FORMAT)
-        ap_error_prefix(&cause, "the worker broke the protocol");
+    ap_status status = ap_wire_fill(&worker->talk.reader, worker->fd, RECEIVE_BYTES, &is_open, &cause);
+    if (status == AP_OK)
+        status = ap_talk_hear(&worker->talk, fn, context, &cause);
     if (status == AP_OK && is_open)
         return AP_OK;
     cause.status = AP_E_WORKER;
@@ -344,7 +256,7 @@ ap_status ap_worker_wait_ready(ap_worker *worker, unsigned timeout_ms, ap_error 
     uint64_t end = ap_clock_ns() + (uint64_t)timeout_ms * 1000000;
     for (;;) {
         AP_TRY(ap_worker_receive(worker, NULL, NULL, err));
-        if (worker->is_ready)
+        if (worker->talk.is_ready)
             return AP_OK;
         uint64_t now = ap_clock_ns();
         if (now >= end)
@@ -373,9 +285,7 @@ void ap_worker_stop(ap_worker **pointer, unsigned grace_ms)
             ap_child_reap(worker->pid, true, &wait_status);
     }
     ap_words_close(&worker->words);
-    ap_wire_reader_deinit(&worker->reader);
+    ap_talk_deinit(&worker->talk);
     ap_wire_writer_deinit(&worker->writer);
-    json_decref(worker->info);
-    ap_free(worker->live);
     ap_free(worker);
 }

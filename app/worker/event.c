@@ -68,7 +68,7 @@ static bool are_tokens(const json_t *tokens)
         if (!is_token(token))
             return false;
         top = json_object_get(token, "top");
-        if (!json_is_array(top))
+        if (!json_is_array(top) || json_array_size(top) > AP_WORKER_TOP_LOGPROBS_MAX)
             return false;
         json_array_foreach(top, k, other) if (!is_token(other)) return false;
     }

@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 
-enum { STOPS_MAX = 16, STOP_BYTES_MAX = 256, BIASES_MAX = 1024, TOP_LOGPROBS_MAX = 20, CHOICES_MAX = 65535 };
+enum { STOPS_MAX = 16, STOP_BYTES_MAX = 256, BIASES_MAX = 1024, CHOICES_MAX = 65535 };
 
 /* What logarithms of zero become in JSON, which has no infinity. */
 static const float lowest_logprob = -9999;
@@ -103,7 +103,7 @@ static const field fields[] = {
     {"frequency_penalty", FIELD_REAL, AT(sampling.frequency_penalty), -100, 100, false},
     {"presence_penalty", FIELD_REAL, AT(sampling.presence_penalty), -100, 100, false},
     {"choice", FIELD_COUNT, AT(sampling.choice), 0, CHOICES_MAX, false},
-    {"top_logprobs", FIELD_COUNT, AT(top_logprobs), 0, TOP_LOGPROBS_MAX, false},
+    {"top_logprobs", FIELD_COUNT, AT(top_logprobs), 0, AP_WORKER_TOP_LOGPROBS_MAX, false},
     {"ignore_eos", FIELD_FLAG, AT(ignore_end), 0, 0, false},
     {"logprobs", FIELD_FLAG, AT(logprobs), 0, 0, false},
     {"kind", FIELD_OTHER, 0, 0, 0, false},

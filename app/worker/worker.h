@@ -36,7 +36,8 @@
 enum {
     AP_WORKER_JOB_BYTES_MAX = 64 * 1024 * 1024, /* a payload to the worker */
     AP_WORKER_EVENT_BYTES_MAX = 1024 * 1024,    /* a payload from the worker */
-    AP_WORKER_REQUESTS_MAX = 1024               /* live requests of one worker */
+    AP_WORKER_REQUESTS_MAX = 1024,              /* live requests of one worker */
+    AP_WORKER_TOP_LOGPROBS_MAX = 20             /* likeliest tokens told beside a drawn one */
 };
 
 typedef enum ap_worker_kind {

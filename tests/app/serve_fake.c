@@ -110,7 +110,8 @@ static void say(fake_job *j, const ap_worker_event *event)
     j->fn(j->context, &copy);
 }
 
-static void say_text(fake_job *j, const char *text, size_t length)
+/* A token with its text, of which `shown` bytes are told as text. */
+static void say_token(fake_job *j, const char *text, size_t length, size_t shown)
 {
     json_t *tokens = NULL;
     if (json_is_true(json_object_get(j->job, "logprobs"))) {
@@ -125,9 +126,11 @@ static void say_text(fake_job *j, const char *text, size_t length)
                            "top", tops);
         assert_non_null(tokens);
     }
-    say(j, &(ap_worker_event){.kind = AP_WORKER_TEXT, .text = text, .text_length = length, .tokens = tokens});
+    say(j, &(ap_worker_event){.kind = AP_WORKER_TEXT, .text = text, .text_length = shown, .tokens = tokens});
     json_decref(tokens);
 }
+
+static void say_text(fake_job *j, const char *text, size_t length) { say_token(j, text, length, length); }
 
 static void end(fake_backend *f, fake_job *j, const ap_worker_event *event)
 {
@@ -202,7 +205,7 @@ static void play(fake_backend *f, fake_job *j)
             j->due_ms = now_ms() + DRIP_MS;
     } else if (strcmp(t, "flood") == 0) {
         memset(flood, 'y', sizeof flood);
-        say_text(j, flood, sizeof flood);
+        say_token(j, flood, sizeof flood, json_is_true(json_object_get(j->job, "logprobs")) ? 0 : sizeof flood);
     } else if ((strcmp(t, "die") == 0 || strcmp(t, "nan") == 0) && step > 2) {
         bool is_nan = strcmp(t, "nan") == 0;
         say_error(f, j, is_nan ? AP_E_NUMERIC : AP_E_WORKER, "/secret/path at 0x7fff was ended by signal 11", NULL);

@@ -5,7 +5,7 @@
  *   "job"      answers with the job it was given
  *   "hang"     never accepts          "wait"  accepts and then says nothing
  *   "drip"     a piece each 5 ms until cancelled or max_tokens
- *   "flood"    64 KiB pieces without end
+ *   "flood"    64 KiB pieces without end; with logprobs none of it is text
  *   "die"      two pieces, then the worker ends         "nan"  …, then E_NUMERIC
  *   "long"     the prompt is longer than the context    "template"  the template refuses
  *   "full", "starting"   is not taken

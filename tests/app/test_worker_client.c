@@ -94,11 +94,16 @@ static _Noreturn void answer_all(void)
     "{\"finish_reason\":" finish ",\"text\":" text ",\"stop\":null,\"prompt_tokens\":" prompt                \
     ",\"completion_tokens\":2,\"prompt_ms\":1,\"completion_ms\":2}"
 
+#define TOKEN "\"id\":1,\"logprob\":0,\"text\":\"\",\"bytes\":[]"
+#define TOPS_5 "{" TOKEN "},{" TOKEN "},{" TOKEN "},{" TOKEN "},{" TOKEN "}"
+#define TOPS_21 TOPS_5 "," TOPS_5 "," TOPS_5 "," TOPS_5 ",{" TOKEN "}"
+
 /* What a worker under a stranger's control may say to request 1. */
 static const struct {
     uint32_t kind;
     uint64_t id;
     const char *json;
+    bool is_early; /* before ACCEPTED; else after it */
 } hostile[] = {
     {AP_WORKER_READY, 0, ready_text},        /* twice */
     {AP_WORKER_READY, 1, ready_text},        /* for a request */
@@ -126,9 +131,13 @@ static const struct {
      "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":0,\"text\":\"\",\"bytes\":[256],\"top\":[]}]}"},
     {AP_WORKER_TEXT, 1,
      "{\"text\":\"\",\"tokens\":[{\"id\":1,\"logprob\":0,\"text\":\"\",\"bytes\":[],\"top\":[{}]}]}"},
-    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":-1}"},
-    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":4294967296}"},
-    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":1.5}"},
+    {AP_WORKER_TEXT, 1, "{\"text\":\"\",\"tokens\":[{" TOKEN ",\"top\":[" TOPS_21 "]}]}"},
+    {AP_WORKER_TEXT, 1, "{\"text\":\"x\"}", true},
+    {AP_WORKER_DONE, 1, DONE_WITH("\"stop\"", "\"\"", "1"), true},
+    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":1}"}, /* twice */
+    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":-1}", true},
+    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":4294967296}", true},
+    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":1.5}", true},
     {AP_WORKER_DONE, 1, DONE_WITH("\"because\"", "\"\"", "1")},
     {AP_WORKER_DONE, 1, DONE_WITH("\"stop\\u0000\"", "\"\"", "1")},
     {AP_WORKER_DONE, 1, DONE_WITH("null", "\"\"", "1")},
@@ -149,6 +158,8 @@ static _Noreturn void be_hostile(size_t which)
     ap_wire_reader reader = {0};
     say(AP_WORKER_READY, 0, ready_text);
     (void)await_frame(&reader);
+    if (!hostile[which].is_early)
+        say(AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":1}");
     say(hostile[which].kind, hostile[which].id, hostile[which].json);
     for (;;) /* and stays: the front must not wait for it to go */
         pause();
@@ -404,7 +415,8 @@ static void hostile_frames_end_the_worker_and_fail_its_requests(void **state)
         assert_int_equal(s.failed, 1);
         assert_int_equal(s.last_id, 1);
         assert_int_equal(s.status, AP_E_WORKER);
-        assert_int_equal(s.text + s.done + s.accepted + s.stats, 0);
+        assert_int_equal(s.text + s.done + s.stats, 0);
+        assert_int_equal(s.accepted, !hostile[i].is_early);
         assert_int_equal(kill(pid, 0), -1); /* gone and reaped */
         assert_int_equal(ap_worker_live_count(w), 0);
         assert_int_equal(ap_worker_send(w, 2, "{}", 2, NULL), AP_E_STATE);
