@@ -167,6 +167,7 @@ typedef struct ap_engine_options {
     uint64_t kv_bytes;       /* memory for all KV pages, taken at creation; 0: room for four full contexts, at most 1 GiB */
     uint32_t step_tokens;    /* tokens of one forward pass; 0: 512 */
     uint32_t requests_max;   /* waiting and running; 0: 256 */
+    uint64_t memory_bytes_max; /* what KV pages, work memory and a reserve for requests may come to; 0: no bound */
 } ap_engine_options;
 
 typedef struct ap_logit_bias {
@@ -245,7 +246,8 @@ typedef struct ap_engine_stats {
     uint64_t memory_bytes; /* KV pages and work memory */
 } ap_engine_stats;
 
-/* All memory a step needs is taken here.  The model must outlive the engine. */
+/* All memory a step needs is taken here; AP_E_NOMEM with the sum if it passes memory_bytes_max.  The model must
+ * outlive the engine. */
 AP_API ap_status ap_engine_create(ap_engine **out, const ap_model *model, const ap_engine_options *options,
                                   ap_error *err);
 AP_API void ap_engine_destroy(ap_engine **engine);

@@ -61,6 +61,8 @@ extern const cli_command cli_bench, cli_list, cli_logits, cli_pull, cli_render, 
 int cli_error(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for a failed call. */
 int cli_failed(const ap_error *err);
+/* Adds to a failure for want of memory which option to lower; gives back `status`. */
+ap_status cli_hint_memory(ap_status status, const char *options, ap_error *err);
 /* Prints JSON and a newline, takes the reference; CLI_FAILED when standard output cannot be written. */
 int cli_print_json(json_t *value);
 /* CLI_FAILED if what was printed could not be written (a full disk, a closed pipe). */

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/pool.h"
 #include "cli/cli.h"
 
@@ -13,6 +14,7 @@ static int64_t prompt = 512, generate = 128, depth, batch = 1, threads, repetiti
 static const char *isa;
 static ap_kv_type kv_type;
 static bool as_json;
+static uint64_t available_bytes; /* of memory, for the engine */
 
 static const cli_option options[] = {
     {"-p", "N", CLI_NUMBER, &prompt, 0, 1 << 20, "Tokens of the prompt test (512); 0 leaves it out."},
@@ -222,11 +224,12 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
     uint64_t longest = (uint64_t)depth + (uint64_t)(prompt > generate + 1 ? prompt : generate + 1) + 2;
     uint32_t context_tokens = longest < 64 ? 64 : (uint32_t)longest;
     ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = kv_type,
-                           .context_tokens = context_tokens, .requests_max = (uint32_t)batch};
+                           .context_tokens = context_tokens, .requests_max = (uint32_t)batch,
+                           .memory_bytes_max = available_bytes};
     uint64_t token_bytes = ap_model_info_of(model)->kv_token_bytes_f16 * (kv_type == AP_KV_F32 ? 2u : 1u);
     o.kv_bytes = ((uint64_t)context_tokens + 64) * token_bytes * (uint64_t)batch;
     ap_engine *engine = NULL;
-    ap_status status = ap_engine_create(&engine, model, &o, err);
+    ap_status status = cli_hint_memory(ap_engine_create(&engine, model, &o, err), "-p, -n, -d or -b", err);
     if (status == AP_OK)
         status = with_engine(self, engine, ap_model_info_of(model), err);
     ap_engine_destroy(&engine);
@@ -241,6 +244,8 @@ static int run(unsigned count, char **operands)
     int fd;
     if (prompt == 0 && generate == 0)
         return cli_error(CLI_MISUSE, "with -p 0 and -n 0 there is nothing to measure");
+    available_bytes = ap_memory_available(""); /* the sandbox could not look */
+    available_bytes = available_bytes > READ_BYTES ? available_bytes - READ_BYTES : 1;
     if (cli_open_model(operands[0], &entry, &fd, &err) != AP_OK)
         return cli_failed(&err);
     int code = cli_run_oneshot(work, &fd, fd);

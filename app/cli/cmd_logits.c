@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/memory.h"
 #include "cli/cli.h"
 
 static const char *tokens_text, *file, *isa;
@@ -28,6 +29,7 @@ typedef struct job {
     int fd;
     int32_t *ids;
     size_t count;
+    uint64_t available_bytes; /* of memory; the worker could not look */
     /* in the worker */
     ap_oneshot *self;
     ap_hash hash;
@@ -90,11 +92,11 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
     uint32_t context_tokens = j->count < 16 ? 16 : (uint32_t)j->count;
     uint32_t declared = ap_model_info_of(model)->context_tokens;
     ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = kv_type, .requests_max = 1,
-                           .context_tokens = context_tokens > declared && j->count <= declared ? declared : context_tokens};
+                           .memory_bytes_max = j->available_bytes, .context_tokens = context_tokens > declared && j->count <= declared ? declared : context_tokens};
     if (!chunk)
         o.step_tokens = context_tokens < 8192 ? context_tokens : 8192;
     ap_engine *engine = NULL;
-    ap_status status = ap_engine_create(&engine, model, &o, err);
+    ap_status status = cli_hint_memory(ap_engine_create(&engine, model, &o, err), "--chunk, or give fewer tokens", err);
     if (status == AP_OK)
         status = compute(j, engine, err);
     ap_engine_destroy(&engine);
@@ -105,7 +107,7 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
 static int run(unsigned count, char **operands)
 {
     ap_error err = {0};
-    job j = {.fd = -1};
+    job j = {.fd = -1, .available_bytes = ap_memory_available("")};
     if (!tokens_text == !file)
         return cli_error(CLI_MISUSE, "logits needs either --tokens IDS or --file FILE");
     int code = cli_read_ids_of(tokens_text, "--tokens", file, &j.ids, &j.count);

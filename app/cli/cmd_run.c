@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
 
@@ -357,12 +358,15 @@ static int converse(ap_worker *worker, const char *name)
 static ap_status start_worker(const char *model, ap_store_entry *entry, ap_worker **worker, ap_error *err)
 {
     ap_worker_options o = {.name = entry->name, .threads = (unsigned)threads, .isa = isa, .context_tokens = (uint32_t)context_tokens,
-                           .kv_type = kv_type, .sandbox = cli_sandbox, .requests_max = 1};
+                           .kv_type = kv_type, .sandbox = cli_sandbox, .requests_max = 1,
+                           .memory_bytes_max = ap_memory_available("")};
     AP_TRY(cli_open_model(model, entry, &o.model_fd, err));
     cli_warn_plain();
     ap_status status = ap_worker_start(worker, &o, err);
     close(o.model_fd);
-    return status == AP_OK ? ap_worker_wait_ready(*worker, READY_MS, err) : status;
+    if (status == AP_OK)
+        status = ap_worker_wait_ready(*worker, READY_MS, err);
+    return cli_hint_memory(status, "--ctx", err);
 }
 
 /* PROMPT, or what comes through a pipe, or one after the other. */

@@ -76,7 +76,7 @@ static int run(unsigned count, char **operands)
         o.drain_s = (unsigned)drain;
         o.listening = print_address;
         o.listening_context = entries[0].name;
-        status = ap_serve_run(&o, &err);
+        status = cli_hint_memory(ap_serve_run(&o, &err), memory ? "--memory" : "--ctx", &err);
     }
     for (unsigned i = 0; i < opened; i++)
         if (models[i].packed_fd >= 0)

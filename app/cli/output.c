@@ -33,6 +33,12 @@ int cli_failed(const ap_error *err)
     return cli_error(CLI_FAILED, "%s", err->message[0] ? err->message : ap_status_text(err->status));
 }
 
+ap_status cli_hint_memory(ap_status status, const char *options, ap_error *err)
+{
+    ap_error why = *err;
+    return status == AP_E_NOMEM ? ap_fail(err, status, "%.400s; lower %s", why.message, options) : status;
+}
+
 int cli_finish_output(void)
 {
     if (fflush(stdout) != 0 || ferror(stdout))

@@ -44,11 +44,12 @@ typedef struct ap_backend {
 struct ap_serve_options;
 typedef struct ap_workers ap_workers;
 
-/* One worker per model of the options; returns when the first processes are started, not when they are ready. */
+/* One worker per model of the options, which must outlive it; none is started yet. */
 ap_status ap_workers_create(ap_workers **out, const struct ap_serve_options *options, ap_error *err);
-/* Blocks until all are ready.  The failure is the first worker's that ended instead: what is wrong at the first
- * start is told to whoever started it, and not retried.  AP_E_CANCELLED when stop_fd (-1: none) can be read. */
-ap_status ap_workers_wait_ready(ap_workers *workers, int stop_fd, ap_error *err);
+/* Starts them, one when the other is ready and has said what memory it took; blocks.  The failure is the first
+ * worker's that ended instead: what is wrong at the first start is told to whoever started it, and not retried.
+ * AP_E_CANCELLED when stop_fd (-1: none) can be read. */
+ap_status ap_workers_start(ap_workers *workers, int stop_fd, ap_error *err);
 ap_backend ap_workers_backend(ap_workers *workers);
 /* Stops them, waiting at most grace_ms for each. */
 void ap_workers_destroy(ap_workers **workers, unsigned grace_ms);

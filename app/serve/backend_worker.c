@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "serve/reply.h"
 #include "serve/serve.h"
 
@@ -31,8 +32,10 @@ typedef struct unit {
 } unit;
 
 struct ap_workers {
+    const ap_serve_options *options;
     unit *units;
-    size_t count;
+    size_t count; /* started */
+    uint64_t available_bytes; /* not yet taken by a worker */
     ap_job_id last_id;
 };
 
@@ -58,24 +61,13 @@ ap_status ap_workers_create(ap_workers **out, const ap_serve_options *o, ap_erro
     ap_workers *w = ap_alloc_zero(1, sizeof *w);
     if (!w)
         return ap_fail_nomem(err, sizeof *w);
+    w->options = o;
+    w->available_bytes = o->available_bytes ? o->available_bytes : ap_memory_available("");
     w->units = ap_alloc_zero(o->model_count, sizeof *w->units);
     ap_status status = w->units ? AP_OK : ap_fail_nomem(err, o->model_count * sizeof *w->units);
     for (size_t i = 0; status == AP_OK && i < o->model_count; i++) {
-        unit *u = &w->units[i];
-        u->model = &o->models[i];
-        w->count = i + 1;
-        ap_supervisor_options options = {.worker = {.name = u->model->name,
-                                                    .threads = o->threads,
-                                                    .isa = o->isa,
-                                                    .context_tokens = o->context_tokens,
-                                                    .kv_type = o->kv_type,
-                                                    .kv_bytes = o->memory_bytes,
-                                                    .sandbox = o->sandbox},
-                                         .open = open_model,
-                                         .open_context = u};
-        status = ap_file_stamp_of(u->model->packed_fd, &u->stamp, err);
-        if (status == AP_OK)
-            status = ap_supervisor_create(&u->supervisor, &options, now_ms(), err);
+        w->units[i].model = &o->models[i];
+        status = ap_file_stamp_of(o->models[i].packed_fd, &w->units[i].stamp, err);
     }
     if (status != AP_OK)
         ap_workers_destroy(&w, 0);
@@ -205,24 +197,55 @@ static void step(void *self)
         ap_supervisor_step(w->units[i].supervisor, now_ms(), on_event, &w->units[i]);
 }
 
-ap_status ap_workers_wait_ready(ap_workers *w, int stop_fd, ap_error *err)
+static ap_status wait_ready(ap_workers *w, const unit *u, int stop_fd, ap_error *err)
 {
     for (;;) {
         struct pollfd fds[1 + AP_SERVE_MODELS_MAX] = {{stop_fd, POLLIN, 0}};
         int timeout_ms = -1;
-        size_t ready = 0;
         step(w);
-        for (size_t i = 0; i < w->count; i++) {
+        for (size_t i = 0; i < w->count; i++)
             AP_TRY(ap_supervisor_last_failure(w->units[i].supervisor, err));
-            ready += ap_supervisor_worker(w->units[i].supervisor) != NULL;
-        }
-        if (ready == w->count)
+        if (ap_supervisor_worker(u->supervisor))
             return AP_OK;
         size_t count = 1 + poll_fds(w, fds + 1, AP_SERVE_MODELS_MAX, &timeout_ms);
         (void)poll(fds, count, timeout_ms);
         if (fds[0].revents & POLLIN)
             return ap_fail(err, AP_E_CANCELLED, "stopped before the models were ready");
     }
+}
+
+/* A worker's pages are the system's until they are first written, so what the next one may take is counted
+ * here.  A restarted worker takes what it took before. */
+static void count_memory(ap_workers *w, unit *u)
+{
+    const json_t *info = ap_worker_info(ap_supervisor_worker(u->supervisor));
+    json_int_t took = json_integer_value(json_object_get(json_object_get(info, "engine"), "memory_bytes"));
+    uint64_t bytes = took > 0 ? (uint64_t)took : 0;
+    /* Not 0, which means no bound. */
+    w->available_bytes = bytes < w->available_bytes ? w->available_bytes - bytes : 1;
+}
+
+ap_status ap_workers_start(ap_workers *w, int stop_fd, ap_error *err)
+{
+    const ap_serve_options *o = w->options;
+    while (w->count < o->model_count) {
+        unit *u = &w->units[w->count];
+        ap_supervisor_options options = {.worker = {.name = u->model->name,
+                                                    .threads = o->threads,
+                                                    .isa = o->isa,
+                                                    .context_tokens = o->context_tokens,
+                                                    .kv_type = o->kv_type,
+                                                    .kv_bytes = o->memory_bytes,
+                                                    .memory_bytes_max = w->available_bytes,
+                                                    .sandbox = o->sandbox},
+                                         .open = open_model,
+                                         .open_context = u};
+        AP_TRY(ap_supervisor_create(&u->supervisor, &options, now_ms(), err));
+        w->count++;
+        AP_TRY(wait_ready(w, u, stop_fd, err));
+        count_memory(w, u);
+    }
+    return AP_OK;
 }
 
 ap_backend ap_workers_backend(ap_workers *workers)

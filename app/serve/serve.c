@@ -128,7 +128,7 @@ ap_status ap_serve_run(const ap_serve_options *options, ap_error *err)
     if (status == AP_OK)
         status = ap_workers_create(&workers, options, err);
     if (status == AP_OK)
-        status = ap_workers_wait_ready(workers, stop_fd, err);
+        status = ap_workers_start(workers, stop_fd, err);
     if (status == AP_OK)
         status = ap_serve_loop(options, ap_workers_backend(workers), stop_fd, err);
     if (status == AP_E_CANCELLED)

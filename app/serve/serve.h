@@ -39,6 +39,7 @@ typedef struct ap_serve_options {
     /* For each worker; 0 and NULL mean the engine's own choice. */
     unsigned threads;
     uint64_t memory_bytes; /* for KV pages */
+    uint64_t available_bytes; /* what all workers together may take; 0: what the system has at the start */
     uint32_t context_tokens;
     const char *isa;
     ap_kv_type kv_type;

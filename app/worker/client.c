@@ -44,10 +44,11 @@ struct ap_worker {
 static ap_status describe_options(const ap_worker_options *o, char **out, ap_error *err)
 {
     json_t *root =
-        json_pack("{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:b}", "name", o->name ? o->name : "model", "threads",
+        json_pack("{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:I, s:b}", "name", o->name ? o->name : "model", "threads",
                   (int)o->threads, "context_tokens", (int)o->context_tokens, "kv_type", (int)o->kv_type,
                   "kv_bytes", (json_int_t)o->kv_bytes, "step_tokens", (int)o->step_tokens, "requests_max",
-                  (int)o->requests_max, "reduced", o->sandbox == AP_SANDBOX_REDUCED);
+                  (int)o->requests_max, "memory_bytes_max",
+                  (json_int_t)(o->memory_bytes_max > INT64_MAX ? INT64_MAX : o->memory_bytes_max), "reduced", o->sandbox == AP_SANDBOX_REDUCED);
     if (!root)
         return ap_fail(err, AP_E_ARG, "the worker's name is not UTF-8");
     int failed = o->isa ? json_object_set_new(root, "isa", json_string(o->isa)) : 0;

@@ -66,12 +66,12 @@ static ap_status read_options(worker *w, json_t *root, ap_error *err)
 {
     const char *name, *isa = NULL;
     int threads, context, kv_type, step, requests, reduced;
-    json_int_t kv_bytes;
+    json_int_t kv_bytes, memory_max;
     json_error_t detail;
-    if (json_unpack_ex(root, &detail, JSON_STRICT, "{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:b, s?s}", "name",
+    if (json_unpack_ex(root, &detail, JSON_STRICT, "{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:I, s:b, s?s}", "name",
                        &name, "threads", &threads, "context_tokens", &context, "kv_type", &kv_type,
-                       "kv_bytes", &kv_bytes, "step_tokens", &step, "requests_max", &requests, "reduced",
-                       &reduced, "isa", &isa) != 0)
+                       "kv_bytes", &kv_bytes, "step_tokens", &step, "requests_max", &requests,
+                       "memory_bytes_max", &memory_max, "reduced", &reduced, "isa", &isa) != 0)
         return ap_fail(err, AP_E_ARG, "the worker's options: %s; only the program itself starts a worker",
                        detail.text);
     w->name = name;
@@ -83,7 +83,8 @@ static ap_status read_options(worker *w, json_t *root, ap_error *err)
                                             .context_tokens = (uint32_t)context,
                                             .kv_bytes = (uint64_t)kv_bytes,
                                             .step_tokens = (uint32_t)step,
-                                            .requests_max = (uint32_t)requests};
+                                            .requests_max = (uint32_t)requests,
+                                            .memory_bytes_max = (uint64_t)memory_max};
     return AP_OK;
 }
 

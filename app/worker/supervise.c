@@ -67,7 +67,15 @@ struct ap_supervisor {
     ap_watch watch;
     ap_worker *worker; /* NULL while WAITING */
     ap_error last;     /* why the last worker ended */
+    bool was_ready;    /* some worker was */
 };
+
+/* A failure of the very first start is told to whoever asked for it, once. */
+static void log_failure(const ap_supervisor *s, const char *what)
+{
+    if (s->was_ready || s->watch.starts > 1)
+        ap_log(AP_LOG_ERROR, "worker %s %s: %s", s->name, what, s->last.message);
+}
 
 /* The time comes from the caller, so a start that takes long (a digest) is not seen
  * until the next step; the time limit for READY begins before it. */
@@ -88,7 +96,7 @@ static void start(ap_supervisor *s, uint64_t now_ms)
     error.status = status;
     s->last = error;
     ap_watch_died(&s->watch, now_ms);
-    ap_log(AP_LOG_ERROR, "worker %s could not be started: %s", s->name, error.message);
+    log_failure(s, "could not be started");
 }
 
 static void note_death(ap_supervisor *s, uint64_t now_ms, const ap_error *why)
@@ -96,7 +104,7 @@ static void note_death(ap_supervisor *s, uint64_t now_ms, const ap_error *why)
     s->last = *why;
     ap_worker_stop(&s->worker, 0);
     ap_watch_died(&s->watch, now_ms);
-    ap_log(AP_LOG_ERROR, "worker %s ended: %s", s->name, why->message);
+    log_failure(s, "ended");
 }
 
 ap_status ap_supervisor_create(ap_supervisor **out, const ap_supervisor_options *options, uint64_t now_ms,
@@ -137,6 +145,7 @@ void ap_supervisor_step(ap_supervisor *s, uint64_t now_ms, ap_worker_event_fn *f
         note_death(s, now_ms, &error);
     if (s->worker && s->watch.state == AP_SUPERVISOR_STARTING && ap_worker_is_ready(s->worker))
         ap_watch_ready(&s->watch, now_ms);
+    s->was_ready = s->was_ready || s->watch.state == AP_SUPERVISOR_READY;
     switch (ap_watch_due(&s->watch, now_ms)) {
     case AP_WATCH_START:
         start(s, now_ms);

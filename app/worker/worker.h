@@ -72,6 +72,7 @@ typedef struct ap_worker_options {
     uint64_t kv_bytes;
     uint32_t step_tokens;
     uint32_t requests_max; /* at most AP_WORKER_REQUESTS_MAX */
+    uint64_t memory_bytes_max; /* see aperto.h */
     ap_sandbox_mode sandbox;
 } ap_worker_options;
 

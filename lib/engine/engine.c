@@ -16,6 +16,8 @@ enum {
     LOGIT_ROWS = 16 /* rows of logits in memory at once: 16 x 128k x 4 bytes are 8 MiB */
 };
 static const uint64_t KV_BYTES_DEFAULT = (uint64_t)1 << 30;
+/* What comes and goes beside: prompts, requests on their way in, answers on their way out. */
+static const uint64_t RESERVE_BYTES = (uint64_t)64 << 20;
 
 struct ap_engine {
     const ap_model *model;
@@ -26,6 +28,7 @@ struct ap_engine {
     ap_sampler *sampler;
     uint32_t context_tokens, step_tokens, requests_max;
     size_t page_bytes;
+    uint64_t work_bytes; /* forward pass, logits, sampler */
 
     ap_live **live; /* in order of arrival */
     uint32_t live_count;
@@ -85,6 +88,21 @@ static ap_status choose_sizes(ap_engine *e, const ap_engine_options *o, uint64_t
     return AP_OK;
 }
 
+static unsigned long long mib(uint64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
+
+/* The pages are touched when first used, perhaps hours later: whether they fit must be known before. */
+static ap_status admit(const ap_engine *e, const ap_engine_options *o, uint64_t kv_bytes, ap_error *err)
+{
+    if (o->memory_bytes_max == 0 || (kv_bytes <= o->memory_bytes_max && e->work_bytes + RESERVE_BYTES <=
+                                                                            o->memory_bytes_max - kv_bytes))
+        return AP_OK;
+    return ap_fail(err, AP_E_NOMEM,
+                   "the model needs %llu MiB of memory beside its weights (KV pages for contexts of %u tokens %llu, work "
+                   "%llu, requests %llu), %llu MiB are available",
+                   mib(kv_bytes) + mib(e->work_bytes) + mib(RESERVE_BYTES), e->context_tokens, mib(kv_bytes),
+                   mib(e->work_bytes), mib(RESERVE_BYTES), (unsigned long long)(o->memory_bytes_max >> 20));
+}
+
 static ap_status create_parts(ap_engine *e, const ap_engine_options *o, ap_error *err)
 {
     ap_isa isa = ap_isa_detect();
@@ -95,10 +113,14 @@ static ap_status create_parts(ap_engine *e, const ap_engine_options *o, ap_error
         return ap_fail(err, AP_E_STATE, "this thread rounds otherwise than to nearest, or flushes subnormals to zero");
     uint64_t kv_bytes;
     AP_TRY(choose_sizes(e, o, &kv_bytes, err));
+    uint32_t vocab_count = e->model->sizes.vocab_count;
+    size_t forward_bytes;
+    AP_TRY(ap_forward_bytes(e->model, e->step_tokens, &forward_bytes, err));
+    e->work_bytes = forward_bytes + ap_sampler_bytes(vocab_count) + LOGIT_ROWS * sizeof *e->logits * (uint64_t)vocab_count;
+    AP_TRY(admit(e, o, kv_bytes, err));
     AP_TRY(ap_pool_create(&e->pool, o->threads, err));
     AP_TRY(ap_pages_create(&e->pages, (uint32_t)(kv_bytes / e->page_bytes), e->page_bytes, err));
     AP_TRY(ap_forward_create(&e->forward, e->model, &e->kernels, e->pool, o->kv_type, e->step_tokens, err));
-    uint32_t vocab_count = e->model->sizes.vocab_count;
     AP_TRY(ap_sampler_create(&e->sampler, &e->kernels, vocab_count, err));
     e->live = ap_alloc_array(e->requests_max, sizeof *e->live);
     e->views = ap_alloc_array(e->requests_max, sizeof *e->views);
@@ -367,7 +389,7 @@ void ap_engine_stats_of(const ap_engine *e, ap_engine_stats *stats)
         .context_tokens = e->context_tokens,
         .threads = ap_pool_threads(e->pool),
         .isa = ap_isa_name(e->kernels.isa),
-        .memory_bytes = (uint64_t)ap_pages_count(e->pages) * e->page_bytes + ap_forward_memory_bytes(e->forward),
+        .memory_bytes = (uint64_t)ap_pages_count(e->pages) * e->page_bytes + e->work_bytes,
     };
     for (uint32_t i = 0; i < e->live_count; i++) {
         stats->running += e->live[i]->page_count > 0;

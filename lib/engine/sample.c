@@ -22,6 +22,12 @@ struct ap_sampler {
     uint32_t *seen;  /* how often a token occurs in the answer, + ANY if anywhere; all 0 between draws */
 };
 
+size_t ap_sampler_bytes(uint32_t vocab_count)
+{
+    const ap_sampler *s = NULL;
+    return (sizeof *s->z + sizeof *s->e + sizeof *s->order + sizeof *s->seen) * vocab_count;
+}
+
 ap_status ap_sampler_create(ap_sampler **out, const ap_kernels *kernels, uint32_t vocab_count, ap_error *err)
 {
     *out = NULL;

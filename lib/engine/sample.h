@@ -17,6 +17,7 @@
 
 /* Scratch for one draw at a time, sized by the vocabulary. */
 typedef struct ap_sampler ap_sampler;
+size_t ap_sampler_bytes(uint32_t vocab_count); /* what it takes */
 ap_status ap_sampler_create(ap_sampler **out, const ap_kernels *kernels, uint32_t vocab_count, ap_error *err);
 void ap_sampler_destroy(ap_sampler **sampler);
 

@@ -41,7 +41,6 @@ struct ap_forward {
     float score_scale; /* 1 / sqrt(head_width) */
     bool reads_codes;  /* some product reads 8-bit activations */
     uint32_t tokens_max;
-    size_t memory_bytes;
     unsigned char *memory; /* all arrays below */
 
     float *x;        /* [T][D] the residual stream */
@@ -132,6 +131,16 @@ static bool any_reads_codes(const ap_model *m)
     return any;
 }
 
+ap_status ap_forward_bytes(const ap_model *model, uint32_t tokens_max, size_t *bytes, ap_error *err)
+{
+    ap_forward f = {.model = model, .tokens_max = tokens_max};
+    carver c = {0};
+    carve_all(&f, &c);
+    *bytes = c.used;
+    return c.overflow ? ap_fail(err, AP_E_LIMIT, "the work memory of %u tokens is more than can be addressed", tokens_max)
+                      : AP_OK;
+}
+
 ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_kernels *kernels, ap_pool *pool,
                             ap_kv_type kv_type, uint32_t tokens_max, ap_error *err)
 {
@@ -149,22 +158,19 @@ ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_ke
         .reads_codes = any_reads_codes(model),
         .tokens_max = tokens_max,
     };
-    carver c = {0};
-    carve_all(f, &c);
-    f->memory_bytes = c.used;
-    f->memory = c.overflow ? NULL : ap_alloc_aligned(c.used);
+    size_t bytes;
+    ap_status status = ap_forward_bytes(model, tokens_max, &bytes, err);
+    f->memory = status == AP_OK ? ap_alloc_aligned(bytes) : NULL;
     if (!f->memory) {
         ap_free(f);
-        return ap_fail_nomem(err, c.used);
+        return status != AP_OK ? status : ap_fail_nomem(err, bytes);
     }
-    c = (carver){.memory = f->memory};
+    carver c = {.memory = f->memory};
     carve_all(f, &c);
     ap_rope_frequencies(f->rope_frequencies, s->rope_width, s->rope_base, s->rope_divisor, model->rope_divisors);
     *out = f;
     return AP_OK;
 }
-
-size_t ap_forward_memory_bytes(const ap_forward *f) { return f->memory_bytes; }
 
 void ap_forward_destroy(ap_forward **forward)
 {

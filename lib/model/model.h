@@ -77,7 +77,8 @@ ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_ke
 void ap_forward_destroy(ap_forward **forward);
 /* Bytes of one KV page of this model. */
 size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type);
-size_t ap_forward_memory_bytes(const ap_forward *forward);
+/* Bytes of the work memory that ap_forward_create takes. */
+ap_status ap_forward_bytes(const ap_model *model, uint32_t tokens_max, size_t *bytes, ap_error *err);
 
 /* Computes all pieces: writes their keys and values into the pages and keeps the final
  * vectors of the output rows, in order of the pieces. */

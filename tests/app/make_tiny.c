@@ -1,4 +1,4 @@
-/* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT]
+/* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT [LAYERS]]
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "support.h"
@@ -6,7 +6,11 @@
 
 int main(int argc, char **argv)
 {
-    ap_tiny_model tiny = {.seed = 1, .type = 8, .layers = 1, .ffn = 256, .context = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 2048};
+    ap_tiny_model tiny = {.seed = 1, .type = 8, .layers = 1, .ffn = 256, .context = 2048};
+    if (argc > 2)
+        tiny.context = (uint32_t)strtoul(argv[2], NULL, 10);
+    if (argc > 3)
+        tiny.layers = (uint32_t)strtoul(argv[3], NULL, 10);
     ap_buf bytes = {0};
     ap_tiny_model_write(&tiny, &bytes);
     FILE *out = argc > 1 ? fopen(argv[1], "wb") : NULL;

@@ -131,6 +131,13 @@ expect 0 "tiny" pull tiny.gguf --as tiny
 expect 0 "is intact" verify tiny
 expect 0 '"sandbox"' version --json
 
+# Memory: a terabyte of keys and values is refused before it is taken
+"$make_tiny" wide.gguf 16777216 64 && expect 0 "" pull wide.gguf
+expect 1 "are available; lower --ctx" run wide hi --ctx 16777216 --kv-type f32
+expect 1 "are available; lower --memory" serve tiny --port 0 --memory 4T
+expect 1 "are available; lower -p" bench wide -d 1048000 -p 16 -n 0 -b 256 --kv-type f32
+expect 0 "" rm wide
+
 # Tokens and bits
 expect 0 "" tokenize tiny "the <|im_end|> test" --json
 json '258 not in d["ids"]'

@@ -33,7 +33,7 @@ static int start(void **state)
     options.models = &model;
     options.model_count = 1;
     assert_ok(ap_workers_create(&workers, &options, err));
-    assert_ok(ap_workers_wait_ready(workers, -1, err));
+    assert_ok(ap_workers_start(workers, -1, err));
     server = fake_start_over(&options, ap_workers_backend(workers));
     return 0;
 }
@@ -232,13 +232,42 @@ static void a_model_that_cannot_be_loaded_is_told_at_the_start(void **state)
     ap_error error = {0};
     o.isa = "abacus";
     assert_ok(ap_workers_create(&failing, &o, err));
-    assert_int_not_equal(ap_workers_wait_ready(failing, -1, &error), AP_OK);
+    assert_int_not_equal(ap_workers_start(failing, -1, &error), AP_OK);
     assert_non_null(strstr(error.message, "abacus"));
     ap_workers_destroy(&failing, 0);
     o.isa = NULL;
     o.port = fake_port(server); /* all is well but the port */
     assert_int_equal(ap_serve_run(&o, &error), AP_E_IO);
     assert_non_null(strstr(error.message, "port"));
+}
+
+/* Pages are not touched before they are used: a second worker would find the first one's memory free. */
+static void memory_is_counted_over_all_workers(void **state)
+{
+    enum { RESERVE_BYTES = 64 << 20 };
+    const ap_served_model two[] = {model, {.name = "second", .packed_fd = model.packed_fd, .digest = model.digest}};
+    ap_serve_options o = options;
+    ap_workers *both;
+    ap_backend backend = ap_workers_backend(workers);
+    ap_buf text = {0};
+    ap_error error = {0};
+    bool is_ready;
+    unsigned long long took = 0;
+    assert_ok(backend.ops->describe(backend.self, 0, &text, &is_ready, err));
+    const char *found = strstr(text.ptr, "\"memory_bytes\":");
+    assert_true(found && sscanf(found, "\"memory_bytes\":%llu", &took) == 1 && took > 1 << 20);
+    ap_buf_deinit(&text);
+    o.models = two;
+    o.model_count = 2;
+    o.available_bytes = 2 * took + RESERVE_BYTES;
+    assert_ok(ap_workers_create(&both, &o, err));
+    assert_ok(ap_workers_start(both, -1, err));
+    ap_workers_destroy(&both, 0);
+    o.available_bytes--;
+    assert_ok(ap_workers_create(&both, &o, err));
+    assert_int_equal(ap_workers_start(both, -1, &error), AP_E_NOMEM);
+    assert_non_null(strstr(error.message, "are available"));
+    ap_workers_destroy(&both, 0);
 }
 
 static void a_file_that_is_no_model_is_told_at_the_start(void **state)
@@ -255,7 +284,7 @@ static void a_file_that_is_no_model_is_told_at_the_start(void **state)
     o.models = &bad;
     ap_status status = ap_workers_create(&failing, &o, &error);
     if (status == AP_OK)
-        status = ap_workers_wait_ready(failing, -1, &error);
+        status = ap_workers_start(failing, -1, &error);
     assert_true(status != AP_OK && error.message[0]);
     ap_workers_destroy(&failing, 0);
     (void)close(bad.packed_fd);
@@ -272,6 +301,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_prompt_that_does_not_fit_gets_both_counts),
         cmocka_unit_test(what_only_the_model_can_know_is_refused_by_it),
         cmocka_unit_test(a_model_that_cannot_be_loaded_is_told_at_the_start),
+        cmocka_unit_test(memory_is_counted_over_all_workers),
         cmocka_unit_test(a_file_that_is_no_model_is_told_at_the_start),
         cmocka_unit_test(many_clients_are_all_answered),
         cmocka_unit_test(a_killed_worker_fails_its_requests_and_is_replaced),

@@ -1,6 +1,7 @@
 /* The engine's promises on a small seeded model: neighbours, preemption, cancelling, limits.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <malloc.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -424,6 +425,47 @@ static void memory_that_ends_is_an_error_and_leaks_nothing(void **state)
     ap_model_close(&model);
 }
 
+/* The reserve of the engine, see engine.c. */
+enum { RESERVE_BYTES = 64 << 20 };
+
+static void memory_that_is_not_there_is_refused_with_the_sum(void **state)
+{
+    ap_tiny_model tiny = {.seed = 4, .type = 8, .context = 1 << 20};
+    ap_model *model = open_tiny(&tiny);
+    ap_engine_options o = {.size = sizeof o, .context_tokens = 1 << 18, .threads = 1};
+    ap_engine *engine;
+    ap_engine_stats stats;
+    ap_error error = {0};
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    assert_ok(ap_engine_create(&engine, model, &o, err));
+    size_t taken = mallinfo2().uordblks + mallinfo2().hblkhd - before;
+    ap_engine_stats_of(engine, &stats);
+    ap_engine_destroy(&engine);
+    if (taken) /* a sanitizer's heap does not tell */
+        assert_in_range(taken, stats.memory_bytes, stats.memory_bytes + (1 << 20));
+
+    o.memory_bytes_max = stats.memory_bytes + RESERVE_BYTES;
+    assert_ok(ap_engine_create(&engine, model, &o, err));
+    ap_engine_destroy(&engine);
+    for (int i = 0; i < 3; i++) {
+        o.memory_bytes_max = (const uint64_t[]){stats.memory_bytes + RESERVE_BYTES - 1, 100 << 20, 1}[i];
+        assert_int_equal(ap_engine_create(&engine, model, &o, &error), AP_E_NOMEM);
+        assert_null(engine);
+        assert_non_null(strstr(error.message, "262144 tokens"));
+    }
+    assert_non_null(strstr(error.message, " 0 MiB are available"));
+    unsigned need, pages, work, requests;
+    assert_int_equal(sscanf(error.message, "the model needs %u MiB of memory beside its weights (KV pages for contexts of 262144 "
+                                           "tokens %u, work %u, requests %u)", &need, &pages, &work, &requests), 4);
+    assert_int_equal(need, pages + work + requests);
+    assert_int_equal(pages, 1024); /* four contexts, at most a gigabyte */
+    o.memory_bytes_max = 1 << 28;
+    o.context_tokens = 4096; /* a smaller context helps, as the message says */
+    assert_ok(ap_engine_create(&engine, model, &o, err));
+    ap_engine_destroy(&engine);
+    ap_model_close(&model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -437,6 +479,7 @@ int main(void)
         cmocka_unit_test(rows_beyond_the_vocabulary_are_never_drawn),
         cmocka_unit_test(tensor_that_no_rule_reads_is_refused_by_name),
         cmocka_unit_test(tiny_divisors_and_unknown_cache_types_are_refused),
+        cmocka_unit_test(memory_that_is_not_there_is_refused_with_the_sum),
         cmocka_unit_test(memory_that_ends_is_an_error_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
