@@ -1,4 +1,4 @@
-/* import.c - from a GGUF file to a packed file.
+/* import.c - from a source (source.h) to a packed file.
  *
  * First everything is checked that open.c will rely on: architecture, sizes, every
  * tensor the family needs, the vocabulary.  Only then is a byte written.  Weights
@@ -12,12 +12,13 @@
 #include "base/alloc.h"
 #include "model/model.h"
 #include "model/rules.h"
+#include "model/source.h"
 
 /* Rows that are packed at a time: a multiple of 16 whose source stays in the cache. */
 enum { BUFFER_BYTES = 4 * 1024 * 1024 };
 
 typedef struct import {
-    const ap_gguf *gguf;
+    const ap_source *source;
     const ap_arch *arch;
     ap_hparams sizes;
     bool decode_to_f32, is_tied;
@@ -56,14 +57,14 @@ static ap_status refuse_part(const ap_gguf *gguf, ap_error *err)
 static ap_status read_architecture(import *im, ap_error *err)
 {
     ap_str name, type;
-    AP_TRY(ap_gguf_get_str(im->gguf, "general.architecture", &name, err));
-    if (ap_gguf_find(im->gguf, AP_STR("general.type"))) {
-        AP_TRY(ap_gguf_get_str(im->gguf, "general.type", &type, err));
+    AP_TRY(ap_gguf_get_str(im->source->keys, "general.architecture", &name, err));
+    if (ap_gguf_find(im->source->keys, AP_STR("general.type"))) {
+        AP_TRY(ap_gguf_get_str(im->source->keys, "general.type", &type, err));
         if (!ap_str_is(type, "model"))
             return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.type' is '%.*s'; a model is needed",
                            (int)(type.len < 40 ? type.len : 40), type.ptr);
     }
-    AP_TRY(refuse_part(im->gguf, err));
+    AP_TRY(refuse_part(im->source->keys, err));
     im->arch = ap_arch_find(name);
     if (!im->arch)
         return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.architecture' is '%.*s'; this release has: %s",
@@ -73,10 +74,10 @@ static ap_status read_architecture(import *im, ap_error *err)
 
 static ap_status read_vocab_count(import *im, ap_error *err)
 {
-    const ap_gguf_tensor *embedding = ap_gguf_find_tensor(im->gguf, AP_STR("token_embd.weight"));
+    const ap_gguf_tensor *embedding = ap_source_find(im->source, AP_STR("token_embd.weight"));
     if (!embedding)
         return ap_fail(err, AP_E_FORMAT, "tensor 'token_embd.weight' is missing");
-    const ap_gguf_key *tokens = ap_gguf_find(im->gguf, AP_STR("tokenizer.ggml.tokens"));
+    const ap_gguf_key *tokens = ap_gguf_find(im->source->keys, AP_STR("tokenizer.ggml.tokens"));
     uint64_t rows = embedding->dims[1];
     if (rows > AP_VOCAB_TOKENS_MAX)
         return ap_fail(err, AP_E_LIMIT, "tensor 'token_embd.weight' has %" PRIu64 " rows; at most %d are allowed", rows,
@@ -91,7 +92,7 @@ static ap_status read_vocab_count(import *im, ap_error *err)
 static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *err)
 {
     import *im = context;
-    const ap_gguf_tensor *source = ap_gguf_find_tensor(im->gguf, ap_str_from(wanted->name));
+    const ap_gguf_tensor *source = ap_source_find(im->source, ap_str_from(wanted->name));
     if (!source) {
         if (wanted->rule->role == AP_ROLE_OUTPUT)
             im->is_tied = true;
@@ -151,9 +152,9 @@ static ap_status refuse_unread(const import *im, ap_arena *arena, ap_error *err)
     if (!is_read)
         return ap_fail_nomem(err, im->room * sizeof *is_read);
     for (uint32_t i = 0; i < im->count; i++)
-        is_read[im->sources[i] - ap_gguf_tensor_at(im->gguf, 0)] = true;
+        is_read[im->sources[i] - im->source->tensors] = true;
     for (uint32_t i = 0; i < im->room; i++) {
-        ap_str name = ap_gguf_tensor_at(im->gguf, i)->name;
+        ap_str name = im->source->tensors[i].name;
         if (!is_read[i] && !is_idle(name))
             return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%.*s' belongs to a feature that this release does not have",
                            (int)name.len, name.ptr);
@@ -164,9 +165,9 @@ static ap_status refuse_unread(const import *im, ap_arena *arena, ap_error *err)
 static ap_status plan(import *im, ap_arena *arena, ap_error *err)
 {
     AP_TRY(read_architecture(im, err));
-    AP_TRY(ap_hparams_read(&im->sizes, im->arch, im->gguf, err));
+    AP_TRY(ap_hparams_read(&im->sizes, im->arch, im->source->keys, err));
     AP_TRY(read_vocab_count(im, err));
-    im->room = ap_gguf_tensor_count(im->gguf);
+    im->room = im->source->tensor_count;
     im->tensors = ap_arena_zero(arena, im->room, sizeof *im->tensors);
     im->sources = ap_arena_zero(arena, im->room, sizeof *im->sources);
     if (!im->tensors || !im->sources)
@@ -183,15 +184,15 @@ static ap_status report(import *im, ap_error *err)
     ap_import_report *r = im->report;
     *r = (ap_import_report){.parameter_count = im->parameter_count, .context_tokens = im->sizes.context_tokens};
     (void)snprintf(r->architecture, sizeof r->architecture, "%s", im->arch->name);
-    ap_gguf_copy_str(im->gguf, "general.name", r->name, sizeof r->name);
-    ap_gguf_copy_str(im->gguf, "general.license", r->license, sizeof r->license);
+    ap_gguf_copy_str(im->source->keys, "general.name", r->name, sizeof r->name);
+    ap_gguf_copy_str(im->source->keys, "general.license", r->license, sizeof r->license);
     uint32_t most = 0;
     for (uint32_t i = 1; i < 64; i++)
         if (im->type_bytes[i] > im->type_bytes[most])
             most = i;
     (void)snprintf(r->quantization, sizeof r->quantization, "%s", ap_type_info_of(most)->name);
     ap_vocab *vocab;
-    AP_TRY(ap_vocab_create(&vocab, im->gguf, err));
+    AP_TRY(ap_vocab_create(&vocab, im->source->keys, err));
     r->has_chat_template = ap_vocab_has_template(vocab);
     size_t used = 0;
     if (vocab->template_status != AP_OK)
@@ -199,9 +200,9 @@ static ap_status report(import *im, ap_error *err)
                                  vocab->template_error.message);
     else if (!r->has_chat_template)
         used += (size_t)snprintf(r->notes, sizeof r->notes, "There is no chat template: only plain completion works. ");
-    if (im->count < ap_gguf_tensor_count(im->gguf))
+    if (im->count < im->source->tensor_count)
         (void)snprintf(r->notes + used, sizeof r->notes - used, "%u tensors of the file are not used.",
-                       ap_gguf_tensor_count(im->gguf) - im->count);
+                       im->source->tensor_count - im->count);
     ap_vocab_close(&vocab);
     return AP_OK;
 }
@@ -218,19 +219,25 @@ static const unsigned char *convert_rows(const ap_packed_tensor *t, const ap_ggu
     return (const unsigned char *)decoded;
 }
 
-static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer, unsigned char *packed, float *decoded,
-                              uint64_t rows_max, ap_error *err)
+/* Space for the rows that are at work: as the source gives them, decoded, and packed. */
+typedef struct work_rows {
+    uint64_t rows_max;
+    unsigned char *given, *packed;
+    float *decoded;
+} work_rows;
+
+static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer, const work_rows *work, ap_error *err)
 {
     const ap_packed_tensor *t = &im->tensors[index];
     const ap_gguf_tensor *source = im->sources[index];
-    const unsigned char *from = ap_gguf_data(im->gguf, source);
-    uint64_t source_row = source->bytes / t->rows;
-    for (uint64_t row = 0; row < t->rows; row += rows_max) {
-        uint32_t rows = (uint32_t)(t->rows - row < rows_max ? t->rows - row : rows_max);
-        const unsigned char *kept = convert_rows(t, source, from + row * source_row, rows, decoded);
+    uint64_t source_row = ap_source_row_bytes(source);
+    for (uint64_t row = 0; row < t->rows; row += work->rows_max) {
+        uint32_t rows = (uint32_t)(t->rows - row < work->rows_max ? t->rows - row : work->rows_max);
+        const unsigned char *kept = ap_source_rows(im->source, source, row, rows, work->given);
+        kept = convert_rows(t, source, kept, rows, work->decoded);
         if (t->layout == AP_LAYOUT_PANELS) {
-            ap_pack_rows(t->type, (uint32_t)t->columns, rows, kept, packed);
-            AP_TRY(ap_gguf_writer_data(writer, packed, ap_panel_count(rows) * ap_panel_bytes(t->type, (uint32_t)t->columns), err));
+            ap_pack_rows(t->type, (uint32_t)t->columns, rows, kept, work->packed);
+            AP_TRY(ap_gguf_writer_data(writer, work->packed, ap_panel_count(rows) * ap_panel_bytes(t->type, (uint32_t)t->columns), err));
         } else {
             AP_TRY(ap_gguf_writer_data(writer, kept, ap_row_bytes(t->type, (uint32_t)t->columns) * rows, err));
         }
@@ -243,29 +250,33 @@ static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer
 
 static ap_status write_all(import *im, ap_gguf_writer *writer, int out_fd, ap_error *err)
 {
-    uint64_t panel_max = 0, columns_max = 0;
+    uint64_t panel_max = 0, columns_max = 0, source_row_max = 0;
     for (uint32_t i = 0; i < im->count; i++) {
         const ap_packed_tensor *t = &im->tensors[i];
-        uint64_t panel = ap_panel_bytes(t->type, (uint32_t)t->columns);
+        uint64_t panel = ap_panel_bytes(t->type, (uint32_t)t->columns), row = ap_source_row_bytes(im->sources[i]);
         panel_max = panel > panel_max ? panel : panel_max;
         columns_max = t->columns > columns_max ? t->columns : columns_max;
+        source_row_max = row > source_row_max ? row : source_row_max;
     }
     uint64_t panels = BUFFER_BYTES / panel_max + 1;
-    unsigned char *packed = ap_alloc_aligned((size_t)(panels * panel_max));
-    float *decoded = ap_alloc_array((size_t)(panels * AP_PANEL_ROWS), (size_t)columns_max * sizeof *decoded);
-    ap_status status = packed && decoded ? AP_OK : ap_fail_nomem(err, (size_t)(panels * panel_max));
+    work_rows work = {.rows_max = panels * AP_PANEL_ROWS};
+    work.given = ap_alloc_array((size_t)work.rows_max, (size_t)source_row_max);
+    work.packed = ap_alloc_aligned((size_t)(panels * panel_max));
+    work.decoded = ap_alloc_array((size_t)work.rows_max, (size_t)columns_max * sizeof *work.decoded);
+    ap_status status = work.given && work.packed && work.decoded ? AP_OK : ap_fail_nomem(err, (size_t)(panels * panel_max));
     if (status == AP_OK)
         status = ap_gguf_writer_begin(writer, out_fd, err);
     for (uint32_t i = 0; i < im->count && status == AP_OK; i++)
-        status = write_tensor(im, i, writer, packed, decoded, panels * AP_PANEL_ROWS, err);
-    ap_free(packed);
-    ap_free(decoded);
+        status = write_tensor(im, i, writer, &work, err);
+    ap_free(work.given);
+    ap_free(work.packed);
+    ap_free(work.decoded);
     return status == AP_OK ? ap_gguf_writer_end(writer, &im->report->packed_bytes, err) : status;
 }
 
 static ap_status run(import *im, int out_fd, ap_error *err)
 {
-    if (ap_gguf_find(im->gguf, AP_STR("aperto.pack.version")))
+    if (ap_gguf_find(im->source->keys, AP_STR("aperto.pack.version")))
         return ap_fail(err, AP_E_ARG, "this file is packed already");
     ap_arena arena = {0};
     ap_gguf_writer *writer = NULL;
@@ -273,7 +284,7 @@ static ap_status run(import *im, int out_fd, ap_error *err)
     if (status == AP_OK)
         status = report(im, err);
     if (status == AP_OK)
-        status = ap_packed_plan(&writer, im->gguf, ap_str_from(im->options->source_sha256 ? im->options->source_sha256 : ""),
+        status = ap_packed_plan(&writer, im->source->keys, ap_str_from(im->options->source_sha256 ? im->options->source_sha256 : ""),
                                 im->tensors, im->count, err);
     if (status == AP_OK)
         status = write_all(im, writer, out_fd, err);
@@ -288,16 +299,11 @@ ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *op
     if (options->size != sizeof *options)
         return ap_fail(err, AP_E_ARG, "the options have %zu bytes, this library expects %zu", options->size,
                        sizeof *options);
-    ap_mapping file;
-    AP_TRY(ap_file_map(source_fd, &file, err));
-    ap_gguf *gguf = NULL;
-    ap_status status = ap_gguf_open(&gguf, file.ptr, file.len, err);
-    if (status == AP_OK) {
-        import im = {.gguf = gguf, .decode_to_f32 = options->decode_to_f32, .options = options, .report = report_out};
-        status = run(&im, out_fd, err);
-        report_out->source_bytes = file.len;
-    }
-    ap_gguf_close(&gguf);
-    ap_file_unmap(&file);
+    ap_source source;
+    AP_TRY(ap_source_open_gguf(&source, source_fd, err));
+    import im = {.source = &source, .decode_to_f32 = options->decode_to_f32, .options = options, .report = report_out};
+    ap_status status = run(&im, out_fd, err);
+    report_out->source_bytes = source.file_bytes;
+    ap_source_close(&source);
     return status;
 }

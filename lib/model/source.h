@@ -1,0 +1,45 @@
+/* source.h - what a model is imported from, in GGUF's terms.
+ *
+ * A GGUF file is in these terms already (source_gguf.c).  A Hugging Face folder is put into them
+ * (source_hf.c): config.json and the tokenizer become keys, tensors get their GGUF names, and
+ * rows that GGUF has in another order are handed out in that order.  So import.c is
+ * written once, and a model packs to the same weights wherever it came from.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_MODEL_SOURCE_H
+#define AP_MODEL_SOURCE_H
+
+#include "aperto.h"
+#include "base/map.h"
+#include "format/gguf.h"
+
+typedef struct ap_source ap_source;
+
+struct ap_source {
+    ap_gguf *keys; /* sizes, vocabulary, template; owned */
+    /* Name, type, dimensions (fastest first) and bytes of each tensor as ap_source_rows gives it. */
+    const ap_gguf_tensor *tensors;
+    uint32_t tensor_count;
+    uint64_t file_bytes;
+
+    const unsigned char *(*rows)(const ap_source *source, uint32_t tensor, uint64_t first, uint64_t count, unsigned char *room);
+    void (*close)(ap_source *source); /* frees what is below */
+    void *own;
+    ap_map index; /* of tensors by name; empty: that of `keys` serves */
+};
+
+ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err);
+/* NULL-safe for what was never opened: a zeroed source. */
+void ap_source_close(ap_source *source);
+
+/* NULL if absent. */
+const ap_gguf_tensor *ap_source_find(const ap_source *source, ap_str name);
+
+/* Bytes of rows [first, first + count); of a vector there is one row.  They lie in the file, or were
+ * put into `room`, which has space for them. */
+const unsigned char *ap_source_rows(const ap_source *source, const ap_gguf_tensor *tensor, uint64_t first, uint64_t count,
+                                    unsigned char *room);
+uint64_t ap_source_row_bytes(const ap_gguf_tensor *tensor);
+
+#endif

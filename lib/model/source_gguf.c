@@ -1,0 +1,71 @@
+/* source_gguf.c - what every source shares, and the source that is a GGUF file.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "model/source.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+
+uint64_t ap_source_row_bytes(const ap_gguf_tensor *t)
+{
+    return t->bytes / (t->dims[1] * t->dims[2] * t->dims[3]);
+}
+
+const ap_gguf_tensor *ap_source_find(const ap_source *s, ap_str name)
+{
+    uint32_t index;
+    if (!s->index.room)
+        return ap_gguf_find_tensor(s->keys, name);
+    return ap_map_get(&s->index, name, &index) ? &s->tensors[index] : NULL;
+}
+
+const unsigned char *ap_source_rows(const ap_source *s, const ap_gguf_tensor *tensor, uint64_t first, uint64_t count,
+                                    unsigned char *room)
+{
+    return s->rows(s, (uint32_t)(tensor - s->tensors), first, count, room);
+}
+
+void ap_source_close(ap_source *s)
+{
+    if (s->close)
+        s->close(s);
+    *s = (ap_source){0};
+}
+
+/* ---- A GGUF file ---- */
+
+static const unsigned char *gguf_rows(const ap_source *s, uint32_t tensor, uint64_t first, uint64_t count, unsigned char *room)
+{
+    const ap_gguf_tensor *t = &s->tensors[tensor];
+    return ap_gguf_data(s->keys, t) + first * ap_source_row_bytes(t);
+}
+
+static void gguf_close(ap_source *s)
+{
+    ap_gguf_close(&s->keys);
+    ap_file_unmap(s->own);
+    ap_free(s->own);
+}
+
+ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err)
+{
+    *out = (ap_source){0};
+    ap_mapping *file = ap_alloc_zero(1, sizeof *file);
+    if (!file)
+        return ap_fail_nomem(err, sizeof *file);
+    out->rows = gguf_rows;
+    out->close = gguf_close;
+    out->own = file;
+    ap_status status = ap_file_map(fd, file, err);
+    if (status == AP_OK)
+        status = ap_gguf_open(&out->keys, file->ptr, file->len, err);
+    if (status != AP_OK) {
+        ap_source_close(out);
+        return status;
+    }
+    out->file_bytes = file->len;
+    out->tensor_count = ap_gguf_tensor_count(out->keys);
+    out->tensors = out->tensor_count ? ap_gguf_tensor_at(out->keys, 0) : NULL;
+    return AP_OK;
+}
