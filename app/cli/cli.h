@@ -23,6 +23,7 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_MISUSE = 2 };
 typedef enum cli_kind {
     CLI_FLAG,   /* bool */
     CLI_TEXT,   /* const char * */
+    CLI_TEXTS,  /* cli_texts: the option may be given again */
     CLI_NUMBER, /* int64_t, low to high */
     CLI_REAL,   /* double, low to high */
     CLI_SIZE,   /* int64_t bytes: 512M, 4G */
@@ -31,6 +32,12 @@ typedef enum cli_kind {
     CLI_SANDBOX, /* ap_sandbox_mode */
     CLI_REFUSED /* known, not in this release: named */
 } cli_kind;
+
+enum { CLI_TEXTS_MAX = 32 };
+typedef struct cli_texts {
+    const char *texts[CLI_TEXTS_MAX];
+    size_t count;
+} cli_texts;
 
 typedef struct cli_option {
     const char *name;   /* "--temp" or "-n" */
@@ -65,7 +72,9 @@ int cli_failed(const ap_error *err);
 ap_status cli_hint_memory(ap_status status, const char *options, ap_error *err);
 /* Prints JSON and a newline, takes the reference; CLI_FAILED when standard output cannot be written. */
 int cli_print_json(json_t *value);
-/* CLI_FAILED if what was printed could not be written (a full disk, a closed pipe). */
+/* What was printed so far goes out; AP_E_IO if it cannot be written (a full disk, a closed pipe). */
+ap_status cli_flush(ap_error *err);
+/* The same at the end of a command: CLI_FAILED after the message. */
 int cli_finish_output(void);
 /* A progress bar on standard error, only on a terminal; the context is its title. */
 void cli_progress(void *title, uint64_t done, uint64_t total);

@@ -374,7 +374,7 @@ static ap_status read_prompt(const char *operand, ap_buf *prompt, ap_error *err)
 {
     if (!cli_is_terminal(STDIN_FILENO)) {
         AP_TRY(ap_file_read_fd(STDIN_FILENO, INPUT_BYTES_MAX, prompt, err));
-        while (prompt->len && prompt->ptr[prompt->len - 1] == '\n')
+        while (!raw && prompt->len && prompt->ptr[prompt->len - 1] == '\n')
             prompt->ptr[--prompt->len] = 0;
     }
     if (operand) {
@@ -400,6 +400,8 @@ static int run(unsigned count, char **operands)
     bool is_chat = count == 1 && cli_is_terminal(STDIN_FILENO) && !as_json;
     if (is_chat && raw)
         return cli_error(CLI_MISUSE, "--raw needs a PROMPT or text through a pipe");
+    if (is_chat && !cli_is_terminal(STDOUT_FILENO))
+        return cli_error(CLI_MISUSE, "standard output is not a terminal, so there can be no conversation; give a PROMPT");
     if (raw && system_text)
         return cli_error(CLI_MISUSE, "--raw uses no chat template, so there is no place for --system");
     if (system_text && !ap_utf8_valid(ap_str_from(system_text)))

@@ -4,14 +4,16 @@
 #include "cli/cli.h"
 #include "serve/serve.h"
 
-static const char *host = "127.0.0.1", *isa, *allowed_host;
+static const char *host = "127.0.0.1", *isa;
+static cli_texts allowed_hosts;
 static ap_kv_type kv_type;
 static int64_t port = 8080, threads, memory, context_tokens, drain = 30;
 
 static const cli_option options[] = {
     {"--host", "ADDRESS", CLI_TEXT, &host, .help = "Address to listen on (127.0.0.1)."},
     {"--port", "N", CLI_NUMBER, &port, 0, 65535, "Port (8080); 0 takes any that is free."},
-    {"--allow-host", "NAME", CLI_TEXT, &allowed_host, .help = "A name that requests may use for this server, beside the loopback names and --host."},
+    {"--allow-host", "NAME", CLI_TEXTS, &allowed_hosts,
+     .help = "A name that requests may use for this server, beside the loopback names and --host; may be given again."},
     CLI_OPTION_THREADS(&threads),
     {"--memory", "SIZE", CLI_SIZE, &memory, .help = "Memory for keys and values of each model, such as 2G; four contexts, at most 1G, if not given."},
     {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context of one request in tokens; what the model declares, at most 8192, if not given."},
@@ -22,7 +24,7 @@ static const cli_option options[] = {
     {"--config", "FILE", CLI_REFUSED, NULL, .help = ""},
 };
 
-static void print_address(void *context, const char *address, uint16_t at)
+static ap_status print_address(void *context, const char *address, uint16_t at, ap_error *err)
 {
     const char *model = context;
     char bracketed[300];
@@ -39,7 +41,7 @@ static void print_address(void *context, const char *address, uint16_t at)
                  "  print(answer.choices[0].message.content)\n\n"
                  "The page to chat on is at the address above; Ctrl-C stops the server.\n",
                  model, address, at, address, at, model, address, at, model);
-    (void)fflush(stdout);
+    return cli_flush(err);
 }
 
 static int run(unsigned count, char **operands)
@@ -63,8 +65,8 @@ static int run(unsigned count, char **operands)
         cli_warn_plain();
         o.host = host;
         o.port = (uint16_t)port;
-        o.allowed_hosts = &allowed_host;
-        o.allowed_host_count = allowed_host != NULL;
+        o.allowed_hosts = allowed_hosts.texts;
+        o.allowed_host_count = allowed_hosts.count;
         o.models = models;
         o.model_count = count;
         o.threads = (unsigned)threads;

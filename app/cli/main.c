@@ -51,14 +51,15 @@ static int run_help(int argc, char **argv)
     bool is_man = argc > 0 && strcmp(argv[0], "--man") == 0; /* for the build: the manual pages */
     if (is_man)
         argv++, argc--;
-    if (argc == 0) {
-        is_man ? print_overview_man() : print_overview();
-        return cli_finish_output();
-    }
-    const cli_command *c = find_command(argv[0]);
-    if (!c)
+    if (argc > 1)
+        return cli_error(CLI_MISUSE, "help does not expect '%s'", argv[1]);
+    const cli_command *c = argc ? find_command(argv[0]) : NULL;
+    if (argc && !c)
         return unknown_command(argv[0]);
-    is_man ? cli_print_man(c) : cli_print_help(c);
+    if (c)
+        is_man ? cli_print_man(c) : cli_print_help(c);
+    else
+        is_man ? print_overview_man() : print_overview();
     return cli_finish_output();
 }
 
@@ -73,11 +74,9 @@ int main(int argc, char **argv)
             fd = open("/dev/null", O_RDONLY);
     /* Writing to a closed pipe is an error that is reported, not a death. */
     (void)signal(SIGPIPE, SIG_IGN);
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        print_overview();
-        return cli_finish_output();
-    }
-    if (strcmp(argv[1], "help") == 0)
+    if (argc < 2)
+        return run_help(0, argv);
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return run_help(argc - 2, argv + 2);
     const cli_command *c = find_command(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
     if (!c)

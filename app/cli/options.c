@@ -8,12 +8,19 @@
 
 /* ---- Values ---- */
 
+/* Digits, perhaps after a minus; strtoll and strtod would also take white space, a plus, hexadecimal digits, "inf". */
+static bool begins_as_number(const char *text)
+{
+    const char *digits = text + (text[0] == '-');
+    return digits[0] >= '0' && digits[0] <= '9' && !(digits[0] == '0' && (digits[1] | 0x20) == 'x');
+}
+
 static int set_number(const cli_option *o, const char *text)
 {
     char *end;
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    if (errno || end == text || *end || (double)value < o->low || (double)value > o->high)
+    if (!begins_as_number(text) || errno || *end || (double)value < o->low || (double)value > o->high)
         return cli_error(CLI_MISUSE, "option %s is '%s'; a whole number from %.0f to %.0f is needed", o->name, text, o->low,
                          o->high);
     *(int64_t *)o->out = value;
@@ -24,7 +31,7 @@ static int set_real(const cli_option *o, const char *text)
 {
     char *end;
     double value = strtod(text, &end);
-    if (end == text || *end || !(value >= o->low && value <= o->high))
+    if (!begins_as_number(text) || *end || !(value >= o->low && value <= o->high))
         return cli_error(CLI_MISUSE, "option %s is '%s'; a number from %g to %g is needed", o->name, text, o->low, o->high);
     *(double *)o->out = value;
     return CLI_DONE;
@@ -40,9 +47,18 @@ static int set_size(const cli_option *o, const char *text)
         end++;
     if (*end == 'B')
         end++;
-    if (errno || end == text || *end || value <= 0 || value > (INT64_MAX >> shift))
+    if (!begins_as_number(text) || errno || *end || value <= 0 || value > (INT64_MAX >> shift))
         return cli_error(CLI_MISUSE, "option %s is '%s'; a size such as 512M or 4G is needed", o->name, text);
     *(int64_t *)o->out = value << shift;
+    return CLI_DONE;
+}
+
+static int add_text(const cli_option *o, const char *text)
+{
+    cli_texts *all = o->out;
+    if (all->count == CLI_TEXTS_MAX)
+        return cli_error(CLI_MISUSE, "option %s may be given %d times", o->name, CLI_TEXTS_MAX);
+    all->texts[all->count++] = text;
     return CLI_DONE;
 }
 
@@ -83,6 +99,7 @@ static int set_option(const cli_option *o, const char *text)
     switch (o->kind) {
     case CLI_FLAG: *(bool *)o->out = true; return CLI_DONE;
     case CLI_TEXT: *(const char **)o->out = text; return CLI_DONE;
+    case CLI_TEXTS: return add_text(o, text);
     case CLI_NUMBER: return set_number(o, text);
     case CLI_REAL: return set_real(o, text);
     case CLI_SIZE: return set_size(o, text);

@@ -39,11 +39,17 @@ ap_status cli_hint_memory(ap_status status, const char *options, ap_error *err)
     return status == AP_E_NOMEM ? ap_fail(err, status, "%.400s; lower %s", why.message, options) : status;
 }
 
+ap_status cli_flush(ap_error *err)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return AP_OK;
+    return ap_fail(err, AP_E_IO, "standard output cannot be written: %s", strerror(errno));
+}
+
 int cli_finish_output(void)
 {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return cli_error(CLI_FAILED, "standard output cannot be written: %s", strerror(errno));
-    return CLI_DONE;
+    ap_error err = {0};
+    return cli_flush(&err) == AP_OK ? CLI_DONE : cli_failed(&err);
 }
 
 int cli_print_json(json_t *value)
@@ -108,7 +114,7 @@ ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_e
 static ap_status print_result(void *context, const char *bytes, size_t count, ap_error *err)
 {
     cli_put_text(bytes, count);
-    return ferror(stdout) ? ap_fail(err, AP_E_IO, "standard output cannot be written: %s", strerror(errno)) : AP_OK;
+    return ferror(stdout) ? cli_flush(err) : AP_OK;
 }
 
 int cli_run_oneshot(ap_oneshot_fn *fn, void *context, int fd)

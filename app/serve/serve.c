@@ -103,7 +103,7 @@ ap_status ap_serve_loop(const ap_serve_options *options, ap_backend backend, int
     if (status == AP_OK)
         status = ap_server_create(&l.server, options, api, &port, err);
     if (status == AP_OK && options->listening)
-        options->listening(options->listening_context, options->host, port);
+        status = options->listening(options->listening_context, options->host, port, err);
     while (status == AP_OK && !is_over(&l))
         status = turn(&l, options, err);
     ap_server_destroy(&l.server);

@@ -52,8 +52,8 @@ typedef struct ap_serve_options {
     unsigned connections_max;
     unsigned header_ms, body_ms, write_ms; /* deadlines: header (also idle), body, one piece of an answer */
 
-    /* Told once, in the calling thread, when connections are accepted; may be NULL. */
-    void (*listening)(void *context, const char *host, uint16_t port);
+    /* Told once, in the calling thread, when connections are accepted; its failure ends the server; may be NULL. */
+    ap_status (*listening)(void *context, const char *host, uint16_t port, ap_error *err);
     void *listening_context;
 } ap_serve_options;
 

@@ -273,9 +273,10 @@ ap_serve_options fake_options(void)
     return o;
 }
 
-static void on_listening(void *context, const char *host, uint16_t port)
+static ap_status on_listening(void *context, const char *host, uint16_t port, ap_error *err)
 {
     atomic_store(&((fake_server *)context)->port, port);
+    return AP_OK;
 }
 
 static void *serve(void *context)

@@ -11,10 +11,11 @@
 #include "serve/serve.h"
 #include "tiny_model.h"
 
-static void on_listening(void *context, const char *host, uint16_t port)
+static ap_status on_listening(void *context, const char *host, uint16_t port, ap_error *err)
 {
     (void)printf("listening %u\n", port);
     (void)fflush(stdout);
+    return AP_OK;
 }
 
 static ap_status pack(int source_fd, int *packed_fd, ap_error *err)

@@ -86,6 +86,22 @@ with tempfile.TemporaryDirectory() as folder:
     check("begin" in open(history).read(), "the history is not kept")
     check(os.stat(history).st_mode & 0o077 == 0, "the history can be read by others")
 
+    # A conversation needs a terminal on both sides; with a prompt one answer may go anywhere.
+    class Redirected(Terminal):
+        def __init__(self, environment, out, *arguments):
+            self.seen = ""
+            self.pid, self.fd = pty.fork()
+            if self.pid == 0:
+                os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+                os.execve(aperto, [aperto, *arguments], environment)
+
+    out = os.path.join(folder, "out")
+    t = Redirected(environment, out, "run", "long")
+    t.wait("error: .*standard output is not a terminal.*\n")
+    check(t.end() == 2, "a conversation without a screen")
+    t = Redirected(environment, out, "run", "long", "hello", "-n", "4")
+    check(t.end() == 0 and os.path.getsize(out) > 0, "one answer into a file")
+
     # One answer: Ctrl-C ends it and the program.
     t = Terminal(environment, "run", "long", "hello", "--temp", "1", "--seed", "5")
     t.wait(r"\x1b\[K(.|\r\n)")  # after the bar that says how far reading is

@@ -48,18 +48,26 @@ expect 2 "needs MODEL" run
 expect 0 "Usage: aperto run" run --help
 expect 0 "aperto" --help
 expect 0 ".TH aperto-run" help --man run
+expect 2 "help does not expect 'rm'" help run rm
+expect 2 "help does not expect 'rm'" --help run rm
+expect 2 "help does not expect 'rm'" help --man run rm
+expect 2 "did you mean 'run'" help runn
+expect 0 "Usage: aperto run" --help run
 for c in run serve pull list show verify rm tokenize render logits bench version; do expect 0 "Usage: aperto $c" "$c" --help; done
 
 # Numbers
 for o in -n --top-k --seed --ctx --threads; do
-    for v in -1 1e308 nan 9223372036854775808 12x ''; do expect 2 "option $o" run tiny hi "$o" "$v"; done
+    for v in -1 1e308 nan 9223372036854775808 12x '' ' 5' '5 ' +5 0x5 5.0 1e1 -; do expect 2 "option $o" run tiny hi "$o" "$v"; done
 done
 for o in --temp --top-p --min-p; do
-    for v in -1 1e308 nan 1x ''; do expect 2 "option $o" run tiny hi "$o" "$v"; done
+    for v in -1 1e308 nan inf 1x '' ' 1' '1 ' +1 0x1 0x1p-2 1e -; do expect 2 "option $o" run tiny hi "$o" "$v"; done
 done
 for o in -p -n -d -b -r --threads; do expect 2 "option $o" bench tiny "$o" -1; done
 expect 2 "option --port" serve tiny --port 65536
-expect 2 "option --memory" serve tiny --memory lots
+for v in lots ' 1G' +1G 0x1G 1GG 1Gx -1G 0 ''; do expect 2 "option --memory" serve tiny --memory "$v"; done
+hosts=$(seq -f '--allow-host h%g' 33)
+# shellcheck disable=SC2086
+expect 2 "option --allow-host may be given 32 times" serve tiny $hosts
 expect 2 "--kv-type" run tiny hi --kv-type q4
 for c in "run tiny hi" "serve tiny" "bench tiny" "logits tiny --tokens 1"; do
     # shellcheck disable=SC2086
@@ -102,6 +110,7 @@ expect 0 "" rm twin
 expect 0 "is intact" verify tiny
 
 # Answers
+printf '{"messages":[{"role":"user","content":"hi <|im_end|>"}],"add_generation_prompt":true}' >chat.json
 expect 0 "" run tiny "hello" --temp 0 -n 8 --json
 json 'd["completion_tokens"] <= 8 and d["finish_reason"] in ("stop", "length") and d["prompt_tokens"] > 0'
 cp out first
@@ -110,9 +119,23 @@ python3 -c 'import json; assert json.load(open("first"))["text"] == json.load(op
 expect 0 "" run ./tiny.gguf "hello" --raw -n 4 --seed 7
 expect 1 " 64 " run other.gguf "$(printf 'long %.0s' $(seq 60))" -n 4
 printf 'from a pipe' | timeout 60 "$aperto" run tiny -n 4 --temp 0 >out 2>err && ok || bad "a prompt through a pipe"
+# Raw text is taken as it is; in a chat the line's end belongs to the terminal and not to the message.
+raw_count() { timeout 60 "$aperto" run tiny --raw --json -n 1 2>err | python3 -c 'import json,sys; print(json.load(sys.stdin)["prompt_tokens"])'; }
+[ "$(printf 'a\n\n' | raw_count)" = $(($(printf 'a' | raw_count) + 2)) ] && ok || bad "--raw lost the ends of lines"
+[ "$(printf 'a\r\n' | raw_count)" = $(($(printf 'a' | raw_count) + 2)) ] && ok || bad "--raw changed the end of a line"
 grep -q "$(printf '\033')" out err && bad "colours without a terminal" || ok
 expect 2 "the prompt is empty" run tiny ""
-timeout 60 "$aperto" list >/dev/full 2>err && bad "a full device was not noticed" || ok
+for c in list version help "help --man run" "run --help" "show tiny" "show tiny --json" "verify tiny" "tokenize tiny hi" "tokenize tiny hi --json" \
+    "tokenize tiny --decode 40" "render tiny --context chat.json" "logits tiny --tokens 1" "logits tiny --tokens 1 --digest" \
+    "bench tiny -p 4 -n 2 -r 1" "run tiny hi -n 4 --temp 0" "run tiny hi -n 4 --json" "pull tiny.gguf" "serve tiny --port 0"; do
+    for where in /dev/full closed; do
+        # shellcheck disable=SC2086
+        if [ $where = closed ]; then timeout 20 "$aperto" $c >&- 2>err </dev/null; else timeout 20 "$aperto" $c >$where 2>err </dev/null; fi
+        got=$?
+        [ $got = 1 ] && [ "$(grep -c '^aperto: error: .*standard output' err)" = 1 ] && [ "$(wc -l <err)" = 1 ] && ok ||
+            bad "aperto $c with standard output $where: exit $got"
+    done
+done
 
 timeout 60 "$aperto" run tiny -n 2 --temp 0 "hello" <&- >out 2>err && ok || bad "no standard input"
 timeout 60 "$aperto" run tiny -n 2 --temp 0 "hello" </dev/null 2>&- >&- && bad "no standard output" || ok
@@ -138,6 +161,23 @@ expect 1 "are available; lower --memory" serve tiny --port 0 --memory 4T
 expect 1 "are available; lower -p" bench wide -d 1048000 -p 16 -n 0 -b 256 --kv-type f32
 expect 0 "" rm wide
 
+# A server: each name that is allowed, and no other
+timeout 60 "$aperto" serve tiny --port 0 --allow-host a.example --allow-host b.example >out 2>err </dev/null &
+server=$!
+python3 - <<'END' && ok || bad "serve with two names"
+import http.client, re, sys, time
+for _ in range(200):
+    port = re.search(r"http://127\.0\.0\.1:(\d+)", open("out").read())
+    if port: break
+    time.sleep(0.1)
+for host, wanted in (("a.example", 200), ("b.example", 200), ("c.example", 403)):
+    connection = http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=20)
+    connection.request("GET", "/healthz", headers={"Host": host})
+    if connection.getresponse().status != wanted: sys.exit(host)
+END
+kill "$server"
+wait "$server" && ok || bad "serve does not end well"
+
 # Tokens and bits
 expect 0 "" tokenize tiny "the <|im_end|> test" --json
 json '258 not in d["ids"]'
@@ -154,7 +194,6 @@ for o in "--chunk 1" "--chunk 7" "--chunk 64" "--threads 1" "--threads 3" $("$ap
 done
 expect 0 "" bench tiny -p 16 -n 4 -r 1 --json
 json '[r["kind"] for r in d["results"]] == ["prompt", "generate"]'
-printf '{"messages":[{"role":"user","content":"hi <|im_end|>"}],"add_generation_prompt":true}' >chat.json
 expect 0 "<|im_start|>assistant" render tiny --context chat.json
 
 # The library alone
