@@ -11,6 +11,9 @@ static const ap_quant_family *const families[] = {
     [AP_TYPE_Q5_K] = &ap_family_q5_k, [AP_TYPE_Q6_K] = &ap_family_q6_k,
     [AP_TYPE_Q2_K] = &ap_family_q2_k, [AP_TYPE_Q3_K] = &ap_family_q3_k, [AP_TYPE_Q8_K] = &ap_family_q8_k,
     [AP_TYPE_IQ4_NL] = &ap_family_iq4_nl, [AP_TYPE_IQ4_XS] = &ap_family_iq4_xs, [AP_TYPE_MXFP4] = &ap_family_mxfp4,
+    [AP_TYPE_IQ1_S] = &ap_family_iq1_s, [AP_TYPE_IQ1_M] = &ap_family_iq1_m, [AP_TYPE_IQ2_XXS] = &ap_family_iq2_xxs,
+    [AP_TYPE_IQ2_XS] = &ap_family_iq2_xs, [AP_TYPE_IQ2_S] = &ap_family_iq2_s, [AP_TYPE_IQ3_XXS] = &ap_family_iq3_xxs,
+    [AP_TYPE_IQ3_S] = &ap_family_iq3_s, [AP_TYPE_TQ1_0] = &ap_family_tq1_0, [AP_TYPE_TQ2_0] = &ap_family_tq2_0,
 };
 
 static const ap_quant_family *family_of(uint32_t type)
@@ -18,7 +21,9 @@ static const ap_quant_family *family_of(uint32_t type)
     return type < sizeof families / sizeof *families ? families[type] : NULL;
 }
 
-bool ap_quant_supports(uint32_t type) { return family_of(type) != NULL; }
+bool ap_quant_supports(uint32_t type) { return family_of(type) && family_of(type)->panel_block_bytes; }
+
+bool ap_quant_decodes(uint32_t type) { return family_of(type) != NULL; }
 
 ap_status ap_pack_bytes(uint32_t type, uint32_t rows, uint32_t cols, uint64_t *out, ap_error *err)
 {
@@ -27,8 +32,8 @@ ap_status ap_pack_bytes(uint32_t type, uint32_t rows, uint32_t cols, uint64_t *o
     *out = 0;
     if (!info)
         return ap_fail(err, AP_E_UNSUPPORTED, "weight type %" PRIu32 " is not known", type);
-    if (!family)
-        return ap_fail(err, AP_E_UNSUPPORTED, "weight type %s is not supported yet", info->name);
+    if (!ap_quant_supports(type))
+        return ap_fail(err, AP_E_UNSUPPORTED, "weight type %s cannot be packed", info->name);
     if (rows == 0 || cols == 0)
         return ap_fail(err, AP_E_FORMAT, "a matrix of %" PRIu32 " rows and %" PRIu32 " columns is empty", rows, cols);
     if (cols % family->block_elems != 0)

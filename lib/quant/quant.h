@@ -36,6 +36,9 @@ typedef struct ap_matrix {
 /* Can this type be packed, decoded and multiplied?  Today: F32, F16, BF16, Q4_0,
  * Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, Q8_K, IQ4_NL, IQ4_XS, MXFP4. */
 bool ap_quant_supports(uint32_t type);
+/* Can it be decoded at least?  Those above, and IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0:
+ * what is only decoded is packed as another type (ap_encode). */
+bool ap_quant_decodes(uint32_t type);
 
 static inline uint32_t ap_panel_count(uint32_t rows)
 {

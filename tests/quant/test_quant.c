@@ -9,7 +9,7 @@
 static const ap_type types[] = {AP_TYPE_F32,  AP_TYPE_F16,  AP_TYPE_BF16, AP_TYPE_Q4_0, AP_TYPE_Q4_1, AP_TYPE_Q5_0,
                                 AP_TYPE_Q5_1, AP_TYPE_Q8_0, AP_TYPE_Q4_K, AP_TYPE_Q5_K, AP_TYPE_Q6_K, AP_TYPE_Q2_K,
                                 AP_TYPE_Q3_K, AP_TYPE_Q8_K, AP_TYPE_IQ4_NL, AP_TYPE_IQ4_XS, AP_TYPE_MXFP4};
-enum { TYPES = sizeof types / sizeof *types };
+enum { TYPES = sizeof types / sizeof *types, DECODED_ONLY = 9 };
 
 /* Equal bits, or both NaN. */
 static bool same_float(float a, float b) { return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b)); }
@@ -41,7 +41,7 @@ static void decoders_agree_with_the_reference(void **state)
         seen++;
     }
     assert_int_equal(at, file.len);
-    assert_int_equal(seen, TYPES - 1); /* the reference has no Q8_K; the test below has */
+    assert_int_equal(seen, TYPES + DECODED_ONLY - 1); /* the reference has no Q8_K; the test below has */
     ap_free(out);
     ap_buf_deinit(&file);
 }
@@ -224,12 +224,16 @@ static void impossible_shapes_are_refused_by_name(void **state)
     assert_int_equal(bytes % 64, 0); /* whatever it is, not a small number taken for the size */
     assert_ok(ap_pack_bytes(AP_TYPE_F32, 1, UINT32_MAX, &bytes, err));
     assert_int_equal(bytes, 64ull * UINT32_MAX);
+    uint32_t decoded = 0;
     for (uint32_t id = 0; id < 100; id++) {
         bool is_listed = false;
         for (int i = 0; i < TYPES; i++)
             is_listed = is_listed || (uint32_t)types[i] == id;
         assert_int_equal(ap_quant_supports(id), is_listed);
+        assert_true(ap_quant_decodes(id) || !is_listed);
+        decoded += ap_quant_decodes(id);
     }
+    assert_int_equal(decoded, TYPES + DECODED_ONLY);
 }
 
 static void the_type_table_holds_the_sizes_of_the_format(void **state)
