@@ -13,6 +13,7 @@
  */
 #include "quant/block.h"
 #include "quant/codes.h"
+#include "quant/encode.h"
 #include "quant/family.h"
 #include "quant/half.h"
 
@@ -184,8 +185,87 @@ static void q8_0_unpack(const unsigned char *panel, unsigned lane, unsigned char
     memcpy(bytes, &b, sizeof b);
 }
 
-const ap_quant_family ap_family_q4_0 = {32, 18, sizeof(ap_panel_q4_0), q4_0_decode, q4_0_pack, q4_0_unpack};
-const ap_quant_family ap_family_q4_1 = {32, 20, sizeof(ap_panel_q4_1), q4_1_decode, q4_1_pack, q4_1_unpack};
-const ap_quant_family ap_family_q5_0 = {32, 22, sizeof(ap_panel_q5_0), q5_0_decode, q5_0_pack, q5_0_unpack};
-const ap_quant_family ap_family_q5_1 = {32, 24, sizeof(ap_panel_q5_1), q5_1_decode, q5_1_pack, q5_1_unpack};
-const ap_quant_family ap_family_q8_0 = {32, 34, sizeof(ap_panel_q8_0), q8_0_decode, q8_0_pack, q8_0_unpack};
+/* ---- Encoding ---- */
+
+/* Codes 0 to 2^bits - 1 in column order, into qs and qh (NULL: 4 bits). */
+static void store_codes(const uint8_t q[32], uint8_t qs[16], uint8_t *qh)
+{
+    for (int e = 0; e < 16; e++)
+        qs[e] = (uint8_t)((q[e] & 15) | (q[e + 16] & 15) << 4);
+    for (int e = 0; qh && e < 32; e++)
+        qh[e / 8] = (uint8_t)((e % 8 ? qh[e / 8] : 0) | (q[e] >> 4) << e % 8);
+}
+
+/* Returns the scale; codes count from zero. */
+static uint16_t encode_signed(const ap_levels *levels, const float *x, const float *w, uint8_t q[32])
+{
+    uint16_t half = ap_scale_f16(ap_fit_scale(levels, x, w, 32));
+    float d = ap_f32_of_f16(half), inverse = d != 0 ? 1 / d : 0;
+    for (int e = 0; e < 32; e++)
+        q[e] = (uint8_t)(ap_level_nearest(levels, x[e] * inverse) - levels->low);
+    return half;
+}
+
+static void encode_min(int top, const float *x, const float *w, uint16_t *d, uint16_t *m, uint8_t q[32])
+{
+    float scale, min;
+    ap_levels levels = {NULL, 0, top};
+    ap_fit_scale_min(top, x, w, 32, &scale, &min);
+    *d = ap_scale_f16(scale);
+    *m = ap_scale_f16(-min);
+    float step = ap_f32_of_f16(*d), low = ap_f32_of_f16(*m), inverse = step > 0 ? 1 / step : 0;
+    for (int e = 0; e < 32; e++)
+        q[e] = (uint8_t)ap_level_nearest(&levels, (x[e] - low) * inverse);
+}
+
+static void q4_0_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q4_0 b;
+    uint8_t q[32];
+    b.d = encode_signed(&ap_levels_4, x, w, q);
+    store_codes(q, b.qs, NULL);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q4_1_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q4_1 b;
+    uint8_t q[32];
+    encode_min(15, x, w, &b.d, &b.m, q);
+    store_codes(q, b.qs, NULL);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q5_0_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q5_0 b;
+    uint8_t q[32];
+    b.d = encode_signed(&ap_levels_5, x, w, q);
+    store_codes(q, b.qs, b.qh);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q5_1_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q5_1 b;
+    uint8_t q[32];
+    encode_min(31, x, w, &b.d, &b.m, q);
+    store_codes(q, b.qs, b.qh);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q8_0_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q8_0 b;
+    b.d = ap_scale_f16(ap_fit_scale(&ap_levels_8, x, w, 32));
+    float d = ap_f32_of_f16(b.d), inverse = d != 0 ? 1 / d : 0;
+    for (int e = 0; e < 32; e++)
+        b.qs[e] = (int8_t)ap_level_nearest(&ap_levels_8, x[e] * inverse);
+    memcpy(bytes, &b, sizeof b);
+}
+
+const ap_quant_family ap_family_q4_0 = {32, 18, sizeof(ap_panel_q4_0), q4_0_decode, q4_0_pack, q4_0_unpack, q4_0_encode};
+const ap_quant_family ap_family_q4_1 = {32, 20, sizeof(ap_panel_q4_1), q4_1_decode, q4_1_pack, q4_1_unpack, q4_1_encode};
+const ap_quant_family ap_family_q5_0 = {32, 22, sizeof(ap_panel_q5_0), q5_0_decode, q5_0_pack, q5_0_unpack, q5_0_encode};
+const ap_quant_family ap_family_q5_1 = {32, 24, sizeof(ap_panel_q5_1), q5_1_decode, q5_1_pack, q5_1_unpack, q5_1_encode};
+const ap_quant_family ap_family_q8_0 = {32, 34, sizeof(ap_panel_q8_0), q8_0_decode, q8_0_pack, q8_0_unpack, q8_0_encode};

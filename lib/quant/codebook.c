@@ -12,6 +12,7 @@
  */
 #include "quant/block.h"
 #include "quant/codes.h"
+#include "quant/encode.h"
 #include "quant/family.h"
 #include "quant/half.h"
 
@@ -145,7 +146,41 @@ static void q8_k_unpack(const unsigned char *panel, unsigned lane, unsigned char
     memcpy(bytes, &b, sizeof b);
 }
 
-const ap_quant_family ap_family_iq4_nl = {32, 18, sizeof(ap_panel_iq4_nl), iq4_nl_decode, iq4_nl_pack, iq4_nl_unpack};
-const ap_quant_family ap_family_iq4_xs = {256, 136, sizeof(ap_panel_iq4_xs), iq4_xs_decode, iq4_xs_pack, iq4_xs_unpack};
+/* ---- Encoding ---- */
+
+static void store_nibbles(const int q[32], uint8_t qs[16])
+{
+    for (int e = 0; e < 16; e++)
+        qs[e] = (uint8_t)(q[e] | q[e + 16] << 4);
+}
+
+static void iq4_nl_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_iq4_nl b;
+    int q[32];
+    b.d = ap_scale_f16(ap_fit_scale(&ap_levels_iq4, x, w, 32));
+    float d = ap_f32_of_f16(b.d), inverse = d != 0 ? 1 / d : 0;
+    for (int e = 0; e < 32; e++)
+        q[e] = ap_level_nearest(&ap_levels_iq4, x[e] * inverse);
+    store_nibbles(q, b.qs);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void iq4_xs_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_iq4_xs b = {0};
+    int scale[8], code[256];
+    ap_fit_super(&ap_levels_iq4, 32, -32, 31, x, w, &b.d, scale, code);
+    for (int s = 0; s < 8; s++) {
+        int stored = scale[s] + 32;
+        b.scales_l[s / 2] = (uint8_t)(b.scales_l[s / 2] | (stored & 15) << 4 * (s % 2));
+        b.scales_h = (uint16_t)(b.scales_h | stored >> 4 << 2 * s);
+        store_nibbles(code + 32 * s, b.qs + 16 * s);
+    }
+    memcpy(bytes, &b, sizeof b);
+}
+
+const ap_quant_family ap_family_iq4_nl = {32, 18, sizeof(ap_panel_iq4_nl), iq4_nl_decode, iq4_nl_pack, iq4_nl_unpack, iq4_nl_encode};
+const ap_quant_family ap_family_iq4_xs = {256, 136, sizeof(ap_panel_iq4_xs), iq4_xs_decode, iq4_xs_pack, iq4_xs_unpack, iq4_xs_encode};
 const ap_quant_family ap_family_mxfp4 = {32, 17, sizeof(ap_panel_mxfp4), mxfp4_decode, mxfp4_pack, mxfp4_unpack};
 const ap_quant_family ap_family_q8_k = {256, 292, sizeof(ap_panel_q8_k), q8_k_decode, q8_k_pack, q8_k_unpack};

@@ -17,6 +17,8 @@ typedef struct ap_quant_family {
     void (*decode)(const unsigned char *block, float *out);
     void (*pack)(const unsigned char *block, unsigned lane, unsigned char *panel);
     void (*unpack)(const unsigned char *panel, unsigned lane, unsigned char *block);
+    /* w: the importance of each of the block's columns.  NULL: nothing is quantised to this type. */
+    void (*encode)(const float *x, const float *w, unsigned char *block);
 } ap_quant_family;
 
 extern const ap_quant_family ap_family_f32, ap_family_f16, ap_family_bf16;

@@ -42,6 +42,24 @@ static void unpack2(const unsigned char *panel, unsigned lane, unsigned char *bl
     memcpy(block, panel + 2 * lane, 2);
 }
 
-const ap_quant_family ap_family_f32 = {1, 4, 4 * AP_PANEL_ROWS, f32_decode, pack4, unpack4};
-const ap_quant_family ap_family_f16 = {1, 2, 2 * AP_PANEL_ROWS, f16_decode, pack2, unpack2};
-const ap_quant_family ap_family_bf16 = {1, 2, 2 * AP_PANEL_ROWS, bf16_decode, pack2, unpack2};
+static void f32_encode(const float *x, const float *w, unsigned char *block)
+{
+    (void)w;
+    memcpy(block, x, 4);
+}
+
+static void f16_encode(const float *x, const float *w, unsigned char *block)
+{
+    (void)w;
+    memcpy(block, &(uint16_t){ap_f16_of_f32(*x)}, 2);
+}
+
+static void bf16_encode(const float *x, const float *w, unsigned char *block)
+{
+    (void)w;
+    memcpy(block, &(uint16_t){ap_bf16_of_f32(*x)}, 2);
+}
+
+const ap_quant_family ap_family_f32 = {1, 4, 4 * AP_PANEL_ROWS, f32_decode, pack4, unpack4, f32_encode};
+const ap_quant_family ap_family_f16 = {1, 2, 2 * AP_PANEL_ROWS, f16_decode, pack2, unpack2, f16_encode};
+const ap_quant_family ap_family_bf16 = {1, 2, 2 * AP_PANEL_ROWS, bf16_decode, pack2, unpack2, bf16_encode};

@@ -16,6 +16,7 @@
  */
 #include "quant/block.h"
 #include "quant/codes.h"
+#include "quant/encode.h"
 #include "quant/family.h"
 #include "quant/half.h"
 
@@ -223,6 +224,49 @@ static void q6_k_unpack(const unsigned char *panel, unsigned lane, unsigned char
     memcpy(bytes, &b, sizeof b);
 }
 
-const ap_quant_family ap_family_q4_k = {256, 144, sizeof(ap_panel_q4_k), q4_k_decode, q4_k_pack, q4_k_unpack};
-const ap_quant_family ap_family_q5_k = {256, 176, sizeof(ap_panel_q5_k), q5_k_decode, q5_k_pack, q5_k_unpack};
-const ap_quant_family ap_family_q6_k = {256, 210, sizeof(ap_panel_q6_k), q6_k_decode, q6_k_pack, q6_k_unpack};
+/* ---- Encoding ---- */
+
+static void q4_k_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q4_k b = {0};
+    uint8_t scale[8], min[8], q[256];
+    ap_fit_super_min(15, x, w, &b.d, &b.dmin, scale, min, q);
+    scales_pack(scale, min, b.scales);
+    for (int s = 0; s < 8; s++)
+        q4_part_store(q + 32 * s, s, b.qs);
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q5_k_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q5_k b = {0};
+    uint8_t scale[8], min[8], q[256];
+    ap_fit_super_min(31, x, w, &b.d, &b.dmin, scale, min, q);
+    scales_pack(scale, min, b.scales);
+    for (int s = 0; s < 8; s++) {
+        q4_part_store(q + 32 * s, s, b.qs);
+        for (int l = 0; l < 32; l++)
+            b.qh[l] = (uint8_t)(b.qh[l] | q[32 * s + l] >> 4 << s);
+    }
+    memcpy(bytes, &b, sizeof b);
+}
+
+static void q6_k_encode(const float *x, const float *w, unsigned char *bytes)
+{
+    ap_block_q6_k b = {0};
+    int scale[16], code[256];
+    ap_fit_super(&ap_levels_6, 16, -128, 127, x, w, &b.d, scale, code);
+    for (int s = 0; s < 8; s++) {
+        uint8_t q[32];
+        for (int l = 0; l < 32; l++)
+            q[l] = (uint8_t)(code[32 * s + l] + 32);
+        q6_part_store(q, s, &b);
+        b.scales[2 * s] = (int8_t)scale[2 * s];
+        b.scales[2 * s + 1] = (int8_t)scale[2 * s + 1];
+    }
+    memcpy(bytes, &b, sizeof b);
+}
+
+const ap_quant_family ap_family_q4_k = {256, 144, sizeof(ap_panel_q4_k), q4_k_decode, q4_k_pack, q4_k_unpack, q4_k_encode};
+const ap_quant_family ap_family_q5_k = {256, 176, sizeof(ap_panel_q5_k), q5_k_decode, q5_k_pack, q5_k_unpack, q5_k_encode};
+const ap_quant_family ap_family_q6_k = {256, 210, sizeof(ap_panel_q6_k), q6_k_decode, q6_k_pack, q6_k_unpack, q6_k_encode};

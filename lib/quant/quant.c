@@ -93,6 +93,19 @@ void ap_decode(ap_type type, const unsigned char *source, size_t count, float *o
         family->decode(source + block * family->block_bytes, out + block * family->block_elems);
 }
 
+bool ap_quant_encodes(uint32_t type) { return family_of(type) && family_of(type)->encode; }
+
+void ap_encode(ap_type type, const float *x, size_t count, const float *importance, unsigned char *out)
+{
+    const ap_quant_family *family = family_of(type);
+    float alike[AP_SUPER_COLS];
+    for (size_t i = 0; i < AP_SUPER_COLS; i++)
+        alike[i] = 1;
+    for (size_t block = 0; block < count / family->block_elems; block++)
+        family->encode(x + block * family->block_elems, importance ? importance + block * family->block_elems : alike,
+                       out + block * family->block_bytes);
+}
+
 void ap_matrix_row(const ap_matrix *matrix, uint32_t row, float *out)
 {
     const ap_quant_family *family = family_of(matrix->type);

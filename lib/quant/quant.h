@@ -65,6 +65,13 @@ void ap_unpack_rows(ap_type type, uint32_t cols, uint32_t row_count, const unsig
 
 /* Decodes `count` weights (whole blocks) of source bytes. */
 void ap_decode(ap_type type, const unsigned char *source, size_t count, float *out);
+
+/* Can floats be encoded in this type?  F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS. */
+bool ap_quant_encodes(uint32_t type);
+/* Encodes `count` floats (whole blocks) so that the sum of importance times squared error is small; importance has a
+ * number > 0 per float, NULL: all alike.  NaN and infinity become finite numbers in block types. */
+void ap_encode(ap_type type, const float *x, size_t count, const float *importance, unsigned char *out);
+
 /* Decodes row `row` < rows out of the panels: out has matrix->cols floats, equal
  * in bits to ap_decode of the source row. */
 void ap_matrix_row(const ap_matrix *matrix, uint32_t row, float *out);

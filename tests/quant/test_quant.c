@@ -257,6 +257,89 @@ static void the_type_table_holds_the_sizes_of_the_format(void **state)
     }
 }
 
+static const ap_type encoded[] = {AP_TYPE_Q8_0, AP_TYPE_Q6_K, AP_TYPE_Q5_K, AP_TYPE_Q5_1, AP_TYPE_Q5_0, AP_TYPE_Q4_K,
+                                  AP_TYPE_Q4_1, AP_TYPE_Q4_0, AP_TYPE_IQ4_NL, AP_TYPE_IQ4_XS};
+enum { ENCODED = sizeof encoded / sizeof *encoded, FLOATS = 16384 };
+
+/* Sum of w e^2 over the sum of w x^2, after a round trip. */
+static double loss(ap_type type, const float *x, const float *importance, const float *w)
+{
+    unsigned char *bytes = ap_alloc(ap_row_bytes(type, FLOATS));
+    float *back = ap_alloc_array(FLOATS, sizeof *back);
+    double error = 0, power = 0;
+    ap_encode(type, x, FLOATS, importance, bytes);
+    ap_decode(type, bytes, FLOATS, back);
+    for (int i = 0; i < FLOATS; i++) {
+        error += w[i] * pow(back[i] - x[i], 2);
+        power += w[i] * pow(x[i], 2);
+    }
+    ap_free(bytes);
+    ap_free(back);
+    return error / power;
+}
+
+/* On normal numbers; the bounds are 3 percent above what was measured, and 5 to 20 percent below what the widely used
+ * quantiser leaves on the same numbers (Q8_0 13, Q4_0 12, Q4_K 4, Q6_K 14). */
+static void encoding_leaves_little_error(void **state)
+{
+    static const double bound[ENCODED] = {2.50e-5, 2.73e-4, 1.20e-3, 1.16e-3, 1.58e-3, 4.89e-3, 4.85e-3, 6.52e-3, 5.35e-3, 5.44e-3};
+    float *x = ap_alloc_array(FLOATS, sizeof *x), *w = ap_alloc_array(FLOATS, sizeof *w);
+    float *importance = ap_alloc_array(FLOATS, sizeof *importance);
+    uint64_t random = 21;
+    for (int i = 0; i < FLOATS; i++) {
+        float sum = 0;
+        for (int k = 0; k < 12; k++)
+            sum += ap_test_uniform(&random);
+        x[i] = sum * 0.01f;
+        w[i] = 1;
+        importance[i] = expf(3 * ap_test_uniform(&random));
+    }
+    for (int i = 0; i < ENCODED; i++) {
+        assert_true(ap_quant_encodes(encoded[i]));
+        double plain = loss(encoded[i], x, NULL, w), weighted = loss(encoded[i], x, importance, importance);
+        if (plain > bound[i])
+            fail_msg("%s leaves %.3e of the power, at most %.3e is expected", ap_type_info_of(encoded[i])->name, plain, bound[i]);
+        /* Told what matters, it does better where it matters. */
+        assert_true(weighted < 0.97 * loss(encoded[i], x, NULL, importance));
+    }
+    ap_free(x);
+    ap_free(w);
+    ap_free(importance);
+}
+
+static void encoding_keeps_what_the_type_can_say(void **state)
+{
+    for (int i = 0; i < ENCODED; i++) {
+        float x[256], back[256];
+        unsigned char bytes[292];
+        for (int special = 0; special < 4; special++) {
+            for (int e = 0; e < 256; e++)
+                x[e] = special == 0 ? 0 : special == 1 ? NAN : special == 2 ? (e % 7 ? 0.5f : INFINITY) : 3e38f;
+            ap_encode(encoded[i], x, 256, NULL, bytes);
+            ap_decode(encoded[i], bytes, 256, back);
+            for (int e = 0; e < 256; e++) {
+                assert_true(isfinite(back[e]));
+                assert_true(special != 0 || back[e] == 0);
+            }
+        }
+        /* What has been encoded once is a fixed point, or nearly: no loss from a second time. */
+        uint64_t random = 22;
+        double moved = 0, power = 0;
+        for (int e = 0; e < 256; e++)
+            x[e] = ap_test_uniform(&random);
+        ap_encode(encoded[i], x, 256, NULL, bytes);
+        ap_decode(encoded[i], bytes, 256, x);
+        ap_encode(encoded[i], x, 256, NULL, bytes);
+        ap_decode(encoded[i], bytes, 256, back);
+        for (int e = 0; e < 256; e++) {
+            moved += pow(back[e] - x[e], 2);
+            power += pow(x[e], 2);
+        }
+        if (moved > 1e-4 * power)
+            fail_msg("%s: a second encoding moves %.3e", ap_type_info_of(encoded[i])->name, moved / power);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +353,8 @@ int main(void)
         cmocka_unit_test(a_row_of_the_panels_decodes_as_its_source),
         cmocka_unit_test(packed_size_is_within_three_percent),
         cmocka_unit_test(impossible_shapes_are_refused_by_name),
+        cmocka_unit_test(encoding_leaves_little_error),
+        cmocka_unit_test(encoding_keeps_what_the_type_can_say),
         cmocka_unit_test(the_type_table_holds_the_sizes_of_the_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
