@@ -22,6 +22,7 @@ typedef struct import {
     const ap_arch *arch;
     ap_hparams sizes;
     bool decode_to_f32, is_tied;
+    bool has_widened; /* a tensor's type is only decoded, so it is kept as another */
     /* What will be written, and where it comes from. */
     ap_packed_tensor *tensors;
     const ap_gguf_tensor **sources;
@@ -101,7 +102,7 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
         return ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", wanted->name);
     }
     AP_TRY(ap_wanted_check(wanted, source->dim_count, source->dims, err));
-    if (!ap_quant_supports(source->type))
+    if (!ap_quant_decodes(source->type))
         return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' has the type %u (%s), which this release cannot run", wanted->name,
                        (unsigned)source->type, ap_type_info_of(source->type)->name);
     bool is_vector = wanted->rule->rows == AP_EXTENT_NONE;
@@ -111,7 +112,8 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
     ap_packed_tensor *t = &im->tensors[im->count];
     *t = (ap_packed_tensor){.name = source->name, .columns = wanted->columns, .rows = is_vector ? 1 : wanted->rows};
     /* Vectors are few and read by everybody: always f32. */
-    t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : source->type;
+    t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : ap_quant_supports(source->type) ? source->type : AP_TYPE_Q8_0;
+    im->has_widened = im->has_widened || (!is_vector && !ap_quant_supports(source->type));
     t->layout = is_vector ? AP_LAYOUT_ROWS : AP_LAYOUT_PANELS;
     if (is_vector)
         t->bytes = t->columns * sizeof(float);
@@ -200,6 +202,9 @@ static ap_status report(import *im, ap_error *err)
                                  vocab->template_error.message);
     else if (!r->has_chat_template)
         used += (size_t)snprintf(r->notes, sizeof r->notes, "There is no chat template: only plain completion works. ");
+    if (im->has_widened && !im->decode_to_f32)
+        used += (size_t)snprintf(r->notes + used, sizeof r->notes - used,
+                                 "Weights of types that are only decoded (%s) were packed as Q8_0. ", r->quantization);
     if (im->count < im->source->tensor_count)
         (void)snprintf(r->notes + used, sizeof r->notes - used, "%u tensors of the file are not used.",
                        im->source->tensor_count - im->count);
@@ -209,22 +214,26 @@ static ap_status report(import *im, ap_error *err)
 
 /* ---- Writing ---- */
 
+/* Space for the rows that are at work: as the source gives them, decoded, encoded again, and packed. */
+typedef struct work_rows {
+    uint64_t rows_max;
+    unsigned char *given, *encoded, *packed;
+    float *decoded;
+} work_rows;
+
 /* A few rows in the type in which they are kept. */
 static const unsigned char *convert_rows(const ap_packed_tensor *t, const ap_gguf_tensor *source, const unsigned char *from,
-                                         uint64_t rows, float *decoded)
+                                         uint64_t rows, const work_rows *work)
 {
     if (t->type == source->type)
         return from;
-    ap_decode(source->type, from, (size_t)(rows * t->columns), decoded);
-    return (const unsigned char *)decoded;
+    size_t count = (size_t)(rows * t->columns);
+    ap_decode(source->type, from, count, work->decoded);
+    if (t->type == AP_TYPE_F32)
+        return (const unsigned char *)work->decoded;
+    ap_encode(t->type, work->decoded, count, NULL, work->encoded);
+    return work->encoded;
 }
-
-/* Space for the rows that are at work: as the source gives them, decoded, and packed. */
-typedef struct work_rows {
-    uint64_t rows_max;
-    unsigned char *given, *packed;
-    float *decoded;
-} work_rows;
 
 static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer, const work_rows *work, ap_error *err)
 {
@@ -234,7 +243,7 @@ static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer
     for (uint64_t row = 0; row < t->rows; row += work->rows_max) {
         uint32_t rows = (uint32_t)(t->rows - row < work->rows_max ? t->rows - row : work->rows_max);
         const unsigned char *kept = ap_source_rows(im->source, source, row, rows, work->given);
-        kept = convert_rows(t, source, kept, rows, work->decoded);
+        kept = convert_rows(t, source, kept, rows, work);
         if (t->layout == AP_LAYOUT_PANELS) {
             ap_pack_rows(t->type, (uint32_t)t->columns, rows, kept, work->packed);
             AP_TRY(ap_gguf_writer_data(writer, work->packed, ap_panel_count(rows) * ap_panel_bytes(t->type, (uint32_t)t->columns), err));
@@ -250,25 +259,30 @@ static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer
 
 static ap_status write_all(import *im, ap_gguf_writer *writer, int out_fd, ap_error *err)
 {
-    uint64_t panel_max = 0, columns_max = 0, source_row_max = 0;
+    uint64_t panel_max = 0, columns_max = 0, source_row_max = 0, kept_row_max = 0;
     for (uint32_t i = 0; i < im->count; i++) {
         const ap_packed_tensor *t = &im->tensors[i];
         uint64_t panel = ap_panel_bytes(t->type, (uint32_t)t->columns), row = ap_source_row_bytes(im->sources[i]);
         panel_max = panel > panel_max ? panel : panel_max;
         columns_max = t->columns > columns_max ? t->columns : columns_max;
         source_row_max = row > source_row_max ? row : source_row_max;
+        row = ap_row_bytes(t->type, (uint32_t)t->columns);
+        kept_row_max = row > kept_row_max ? row : kept_row_max;
     }
     uint64_t panels = BUFFER_BYTES / panel_max + 1;
     work_rows work = {.rows_max = panels * AP_PANEL_ROWS};
     work.given = ap_alloc_array((size_t)work.rows_max, (size_t)source_row_max);
+    work.encoded = ap_alloc_array((size_t)work.rows_max, (size_t)kept_row_max);
     work.packed = ap_alloc_aligned((size_t)(panels * panel_max));
     work.decoded = ap_alloc_array((size_t)work.rows_max, (size_t)columns_max * sizeof *work.decoded);
-    ap_status status = work.given && work.packed && work.decoded ? AP_OK : ap_fail_nomem(err, (size_t)(panels * panel_max));
+    bool has_all = work.given && work.encoded && work.packed && work.decoded;
+    ap_status status = has_all ? AP_OK : ap_fail_nomem(err, (size_t)(panels * panel_max));
     if (status == AP_OK)
         status = ap_gguf_writer_begin(writer, out_fd, err);
     for (uint32_t i = 0; i < im->count && status == AP_OK; i++)
         status = write_tensor(im, i, writer, &work, err);
     ap_free(work.given);
+    ap_free(work.encoded);
     ap_free(work.packed);
     ap_free(work.decoded);
     return status == AP_OK ? ap_gguf_writer_end(writer, &im->report->packed_bytes, err) : status;

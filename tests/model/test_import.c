@@ -673,6 +673,30 @@ static void the_report_tells_what_was_packed(void **state)
     ap_buf_deinit(&file);
 }
 
+/* Nothing runs ternary weights: they are kept as Q8_0, and that is said. */
+static void types_that_are_only_decoded_are_kept_as_q8_0(void **state)
+{
+    ap_tiny_model tiny = {.seed = 8, .type = AP_TYPE_TQ2_0, .layers = 1, .ffn = 256, .has_output = true};
+    float rows[2][256];
+    for (int exact = 0; exact < 2; exact++) {
+        int source = ap_tiny_model_file(&tiny), packed = ap_test_temporary();
+        ap_import_options options = {.size = sizeof options, .decode_to_f32 = exact};
+        ap_import_report report;
+        ap_model *model;
+        assert_ok(ap_model_import(source, packed, &options, &report, err));
+        assert_string_equal(report.quantization, "TQ2_0");
+        assert_int_equal(strstr(report.notes, "(TQ2_0) were packed as Q8_0") != NULL, !exact);
+        assert_ok(ap_model_open(&model, packed, err));
+        assert_int_equal(model->layers[0].q.type, exact ? AP_TYPE_F32 : AP_TYPE_Q8_0);
+        ap_matrix_row(&model->layers[0].down, 17, rows[exact]);
+        ap_model_close(&model);
+        close(source);
+        close(packed);
+    }
+    for (int i = 0; i < 256; i++)
+        assert_true(fabsf(rows[0][i] - rows[1][i]) <= 0.005f * fabsf(rows[1][i]));
+}
+
 /* ---- Damaged packed files ---- */
 
 static ap_buf packed_bytes(const ap_tiny_model *tiny)
@@ -851,6 +875,7 @@ int main(void)
         cmocka_unit_test(a_vocabulary_that_does_not_fit_is_refused),
         cmocka_unit_test(a_missing_tensor_is_named),
         cmocka_unit_test(a_tensor_of_a_wrong_shape_or_type_is_named),
+        cmocka_unit_test(types_that_are_only_decoded_are_kept_as_q8_0),
         cmocka_unit_test(a_cut_file_is_refused),
         cmocka_unit_test(a_refusal_keeps_to_its_memory_and_time),
         cmocka_unit_test(the_collected_bad_files_cost_little_to_refuse),

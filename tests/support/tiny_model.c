@@ -147,6 +147,10 @@ static void put_block(writer *w, uint32_t type, float spread)
         put_u16(&w->data, half(vary / 18 / 65));
         put_bytes(w, 134);
         break;
+    case 35: /* TQ2_0 */
+        put_bytes(w, 64);
+        put_u16(&w->data, half(vary / 1.2f));
+        break;
     case 39: { /* MXFP4 */
         int exponent;
         (void)frexpf(vary / 5.9f, &exponent);
