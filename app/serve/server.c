@@ -20,7 +20,10 @@
 #include "serve/hosts.h"
 
 enum {
-    HEADER_BYTES_MAX = 32 * 1024, /* of a request, and libmicrohttpd's buffer for a connection */
+    HEAD_BYTES_MAX = 32 * 1024,       /* of a request: first line and headers */
+    ADDRESS_BYTES_MAX = 8 * 1024,     /* path and arguments, decoded */
+    HEADERS_MAX = 100,
+    CONNECTION_BYTES = 2 * HEAD_BYTES_MAX, /* libmicrohttpd's memory for one; what does not fit it answers itself */
     PIECE_BYTES = 16 * 1024,      /* of an answer, handed over at once */
     SWEEP_MS = 250,               /* deadlines are looked at so often */
     GONE_MS = 500,                /* time for what a client sent before it left */
@@ -163,10 +166,11 @@ static enum MHD_Result refuse_now(exchange *e, const ap_refusal *refusal)
 /* ---- The head of a request ----------------------------------------------- */
 
 typedef struct head {
+    size_t bytes, address_bytes, count;
     unsigned framing_count, host_count, origin_count;
-    const char *host, *origin, *encoding;
+    const char *host, *origin, *encoding, *transfer;
     const char *length;
-    bool has_bad_name;
+    bool has_bad_name, has_bad_value;
 } head;
 
 /* The library joins a folded line to the name before it ("Content-Length:\r\n 5" becomes a header
@@ -184,15 +188,27 @@ static bool is_bad_name(const char *name)
     return !*name;
 }
 
+/* The library cuts a value at a NUL before anybody can see that there was one. */
+static bool is_bad_value(const char *value)
+{
+    for (const char *p = value; *p; p++)
+        if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7f)
+            return true;
+    return false;
+}
+
 static enum MHD_Result read_header(void *context, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     head *h = context;
+    h->count++;
     h->has_bad_name = h->has_bad_name || is_bad_name(key);
+    h->has_bad_value = h->has_bad_value || is_bad_value(value);
     if (strcasecmp(key, "Content-Length") == 0) {
         h->framing_count++;
         h->length = value;
     } else if (strcasecmp(key, "Transfer-Encoding") == 0) {
         h->framing_count++;
+        h->transfer = value;
     } else if (strcasecmp(key, "Host") == 0) {
         h->host_count++;
         h->host = value;
@@ -205,14 +221,35 @@ static enum MHD_Result read_header(void *context, enum MHD_ValueKind kind, const
     return MHD_YES;
 }
 
+static enum MHD_Result add_argument(void *context, enum MHD_ValueKind kind, const char *key, size_t key_bytes,
+                                    const char *value, size_t value_bytes)
+{
+    head *h = context;
+    h->address_bytes += key_bytes + value_bytes + 2;
+    return MHD_YES;
+}
+
 static bool check_head(const ap_server *server, const head *h, ap_refusal *refusal)
 {
     const ap_serve_options *o = server->options;
+    if (h->address_bytes > ADDRESS_BYTES_MAX)
+        return ap_refuse(refusal, 414, NULL, "address_too_long", "path and arguments have %zu bytes, the limit is %d",
+                         h->address_bytes, ADDRESS_BYTES_MAX);
+    if (h->bytes > HEAD_BYTES_MAX)
+        return ap_refuse(refusal, 431, NULL, "headers_too_large", "first line and headers have %zu bytes, the limit is %d",
+                         h->bytes, HEAD_BYTES_MAX);
+    if (h->count > HEADERS_MAX)
+        return ap_refuse(refusal, 431, NULL, "too_many_headers", "the request has %zu headers, the limit is %d", h->count,
+                         HEADERS_MAX);
     if (h->has_bad_name)
         return ap_refuse(refusal, 400, NULL, "bad_header", "a header's name is not allowed, or a header is folded");
+    if (h->has_bad_value)
+        return ap_refuse(refusal, 400, NULL, "bad_header", "a header's value has a control character");
     if (h->framing_count > 1)
         return ap_refuse(refusal, 400, NULL, "ambiguous_length",
                          "more than one Content-Length or Transfer-Encoding in one request");
+    if (h->transfer && strcasecmp(h->transfer, "chunked") != 0)
+        return ap_refuse(refusal, 501, NULL, "transfer_encoding", "the only Transfer-Encoding taken is chunked");
     if (h->length && (strspn(h->length, "0123456789") != strlen(h->length) || !*h->length || strlen(h->length) > 18))
         return ap_refuse(refusal, 400, NULL, "bad_length", "the Content-Length is not a number in range");
     if (h->host_count != 1 || !h->host)
@@ -250,6 +287,10 @@ static enum MHD_Result begin_exchange(ap_server *server, struct MHD_Connection *
     head h = {0};
     ap_refusal refusal;
     (void)MHD_get_connection_values(mhd, MHD_HEADER_KIND, read_header, &h);
+    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    h.bytes = info ? info->header_size : 0;
+    h.address_bytes = strlen(url);
+    (void)MHD_get_connection_values_n(mhd, MHD_GET_ARGUMENT_KIND, add_argument, &h);
     if (!check_head(server, &h, &refusal))
         return refuse_now(e, &refusal);
     /* A body somewhat too large is read and dropped, so that its sender reads the answer; one far too large is not. */
@@ -515,7 +556,7 @@ ap_status ap_server_create(ap_server **out, const ap_serve_options *options, ap_
         MHD_USE_EPOLL | MHD_USE_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, server,
         MHD_OPTION_EXTERNAL_LOGGER, log_line, server, MHD_OPTION_LISTEN_SOCKET, listener,
         MHD_OPTION_CONNECTION_LIMIT, connection_limit(options), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADER_BYTES_MAX, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
         MHD_OPTION_NOTIFY_COMPLETED, complete, server, MHD_OPTION_NOTIFY_CONNECTION, notice_connection, server,
         MHD_OPTION_END);
     if (!server->daemon) {

@@ -1,7 +1,8 @@
 /* server.h - HTTP connections over libmicrohttpd: limits, deadlines, streams.
  * Knows no models; what a request means is the API's matter.
  *
- * libmicrohttpd 0.9.75 leaves these to its user, and each is done here:
+ * What is wrong with a request is answered with OpenAI's error object, except where libmicrohttpd refuses it before
+ * telling us: docs/errors.md lists those.  It leaves these to its user, and each is done here:
  *   - it accepts Content-Length beside Transfer-Encoding, and either twice, which
  *     lets one request hide in another: more than one in all is refused;
  *   - one byte a second outlives its time-out: header, body and each piece of an

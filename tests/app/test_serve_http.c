@@ -155,6 +155,152 @@ static void hosts_are_counted(void **state)
     assert_refused_and_closed("GET /healthz HTTP/1.1\r\nHost: \r\n\r\n", 403);
 }
 
+/* A request of `line`, `count` headers and one header of `bytes`, refused in our words. */
+static void assert_refused_by_us(const char *line, int count, int bytes, int status, const char *code)
+{
+    ap_buf raw = {0};
+    response r;
+    size_t length;
+    assert_ok(ap_buf_printf(&raw, err, "%s\r\nHost: localhost\r\n", line));
+    for (int i = 0; i < count; i++)
+        assert_ok(ap_buf_printf(&raw, err, "X-%d: v\r\n", i));
+    assert_ok(ap_buf_printf(&raw, err, "X-Long: %0*d\r\n\r\n", bytes, 0));
+    int fd = client_connect(server);
+    assert_true(client_send(fd, raw.ptr, raw.len));
+    client_read(fd, &r);
+    if (r.status != status || (code && !body_contains(&r, code)))
+        fail_msg("status %d with %s, not %d with %s", r.status, r.body.ptr, status, code);
+    const char *type = response_header(&r, "Content-Type", &length);
+    assert_true(type && strncmp(type, "application/json", length) == 0);
+    if (code)
+        assert_true(is_closed_within(fd, 2000));
+    response_deinit(&r);
+    ap_buf_deinit(&raw);
+    (void)close(fd);
+}
+
+static void limits_of_a_head_are_answered_in_json(void **state)
+{
+    static char line[9000];
+    assert_refused_by_us("GET /healthz HTTP/1.1", 98, 31000, 200, NULL);
+    assert_refused_by_us("GET /healthz HTTP/1.1", 0, 33000, 431, "headers_too_large");
+    assert_refused_by_us("GET /healthz HTTP/1.1", 99, 1, 431, "too_many_headers");
+    (void)snprintf(line, sizeof line, "GET /%08192d HTTP/1.1", 0);
+    assert_refused_by_us(line, 0, 1, 414, "address_too_long");
+    (void)snprintf(line, sizeof line, "GET /?a=%08192d HTTP/1.1", 0);
+    assert_refused_by_us(line, 0, 1, 414, "address_too_long");
+    (void)snprintf(line, sizeof line, "GET /%08000d HTTP/1.1", 0);
+    assert_refused_by_us(line, 0, 1, 404, NULL);
+}
+
+static void other_transfer_encodings_are_refused(void **state)
+{
+    assert_refused_and_closed(POST_HEAD "Transfer-Encoding: gzip\r\n\r\nhello", 501);
+    assert_refused_and_closed(POST_HEAD "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501);
+    assert_refused_and_closed(POST_HEAD "Transfer-Encoding: \r\n\r\n0\r\n\r\n", 501);
+}
+
+static void control_characters_in_headers_are_refused(void **state)
+{
+    static const char *const values[] = {"a\x01", "a\x7f", "a\x0b", "\x1b[2J"};
+    static const char *const names[] = {"X", "Host"};
+    for (size_t i = 0; i < 8; i++) {
+        ap_buf raw = {0};
+        response r;
+        assert_ok(ap_buf_printf(&raw, err, "GET /healthz HTTP/1.1\r\n%s%s: ", i < 4 ? "Host: localhost\r\n" : "", names[i / 4]));
+        if (i >= 4)
+            assert_ok(ap_buf_printf(&raw, err, "localhost"));
+        assert_ok(ap_buf_printf(&raw, err, "%s\r\n\r\n", values[i % 4]));
+        int fd = client_connect(server);
+        assert_true(client_send(fd, raw.ptr, raw.len));
+        client_read(fd, &r);
+        if (r.status != 400)
+            fail_msg("status %d for value %zu of %s", r.status, i % 4, names[i / 4]);
+        assert_true(is_closed_within(fd, 2000));
+        response_deinit(&r);
+        ap_buf_deinit(&raw);
+        (void)close(fd);
+    }
+}
+
+/* docs/errors.md lists what libmicrohttpd answers before it tells us, in HTML or by closing.  Whatever it says, it must
+ * not let anything of the connection through. */
+static void what_the_library_refuses_ends_the_connection(void **state)
+{
+    static const char hidden[] = POST_HEAD "Content-Length: 60\r\n\r\n" CHAT("hi");
+    static const struct {
+        int status; /* 0: closed without a word */
+        const char *head;
+        const char *filler; /* repeated up to `bytes` */
+        size_t bytes;
+        const char *tail;
+    } cases[] = {
+        {431, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", "a", 1000000, "\r\n\r\n"},
+        {431, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n", "X-Y: value\r\n", 100000, "\r\n"},
+        {414, "GET /", "a", 100000, " HTTP/1.1\r\nHost: localhost\r\n\r\n"},
+        {414, "", "G", 100000, " / HTTP/1.1\r\nHost: localhost\r\n\r\n"},
+        {0, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nCookie: ", "a=b; ", 30000, "\r\n\r\n"},
+        {505, "GET /healthz HTTP/9.9\r\nHost: localhost\r\n\r\n", "", 0, ""},
+        {505, "GET /healthz HTTP/0.9\r\nHost: localhost\r\n\r\n", "", 0, ""},
+        {505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", 0, ""},
+        {400, "GET /healthz http/1.1\r\nHost: localhost\r\n\r\n", "", 0, ""},
+        {400, "GET /healthz\r\nHost: localhost\r\n\r\n", "", 0, ""},
+        {400, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n", "", 0, ""},
+        {400, "\x16\x03\x01\x02\x01\xfc\x03\x03 tls\r\n\r\n", "", 0, ""},
+        {0, "hello\r\n\r\n", "", 0, ""},
+        {400, POST_HEAD "Content-Length: -1\r\n\r\n", "", 0, ""},
+        {413, POST_HEAD "Content-Length: 99999999999999999999999\r\n\r\n", "", 0, ""},
+        {400, POST_HEAD "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "", 0, ""},
+        {413, POST_HEAD "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", "", 0, ""},
+        {431, POST_HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: ", "a", 100000, "\r\n\r\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ap_buf raw = {0};
+        response r;
+        assert_ok(ap_buf_printf(&raw, err, "%s", cases[i].head));
+        for (size_t end = raw.len + cases[i].bytes; raw.len < end;)
+            assert_ok(ap_buf_printf(&raw, err, "%s", cases[i].filler));
+        assert_ok(ap_buf_printf(&raw, err, "%s%s", cases[i].tail, hidden));
+        int fd = client_connect(server);
+        (void)client_send(fd, raw.ptr, raw.len); /* it may be gone before all is sent */
+        client_read(fd, &r);
+        /* Where much was sent in vain the system may throw the answer away with the connection. */
+        if (r.status != cases[i].status && !(r.status == 0 && cases[i].bytes > 50000))
+            fail_msg("case %zu: status %d, not %d", i, r.status, cases[i].status);
+        if (!is_closed_within(fd, 2000))
+            fail_msg("case %zu: the connection stays open", i);
+        assert_null(memmem(r.body.ptr, r.body.len, "Hello world!", 12));
+        response_deinit(&r);
+        ap_buf_deinit(&raw);
+        (void)close(fd);
+    }
+    assert_serves();
+}
+
+/* Thousands of them fill the library's memory for the connection; it then forgets about it when another one is idle. */
+static void arguments_without_end_are_dropped_at_the_deadline(void **state)
+{
+    ap_serve_options o = fake_options();
+    ap_buf raw = {0};
+    response r;
+    o.header_ms = 400;
+    fake_server *strict = fake_start(&o);
+    int idle = client_connect(strict), fd = client_connect(strict);
+    send_text(idle, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client_read(idle, &r);
+    response_deinit(&r);
+    assert_ok(ap_buf_printf(&raw, err, "GET /healthz?"));
+    while (raw.len < 30000)
+        assert_ok(ap_buf_printf(&raw, err, "a=1&"));
+    assert_ok(ap_buf_printf(&raw, err, " HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    assert_true(client_send(fd, raw.ptr, raw.len));
+    assert_true(is_closed_within(fd, 2000));
+    ap_buf_deinit(&raw);
+    (void)close(fd);
+    (void)close(idle);
+    fake_stop(strict, 1);
+}
+
 static void large_headers_are_refused(void **state)
 {
     enum { LINES = 4000 };
@@ -630,6 +776,11 @@ int main(void)
         cmocka_unit_test(lengths_that_are_no_numbers_are_refused),
         cmocka_unit_test(folded_headers_and_bare_newlines_do_not_desynchronise),
         cmocka_unit_test(hosts_are_counted),
+        cmocka_unit_test(limits_of_a_head_are_answered_in_json),
+        cmocka_unit_test(other_transfer_encodings_are_refused),
+        cmocka_unit_test(control_characters_in_headers_are_refused),
+        cmocka_unit_test(what_the_library_refuses_ends_the_connection),
+        cmocka_unit_test(arguments_without_end_are_dropped_at_the_deadline),
         cmocka_unit_test(large_headers_are_refused),
         cmocka_unit_test(a_long_address_is_refused),
         cmocka_unit_test(garbage_is_refused),
