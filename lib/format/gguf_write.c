@@ -90,6 +90,18 @@ ap_status ap_gguf_writer_u32(ap_gguf_writer *w, const char *name, uint32_t value
     return ap_buf_add(&w->keys, &value, 4, err);
 }
 
+ap_status ap_gguf_writer_f32(ap_gguf_writer *w, const char *name, float value, ap_error *err)
+{
+    AP_TRY(put_name(w, ap_str_from(name), AP_GGUF_F32, err));
+    return ap_buf_add(&w->keys, &value, 4, err);
+}
+
+ap_status ap_gguf_writer_bool(ap_gguf_writer *w, const char *name, bool value, ap_error *err)
+{
+    AP_TRY(put_name(w, ap_str_from(name), AP_GGUF_BOOL, err));
+    return ap_buf_add(&w->keys, &(unsigned char){value}, 1, err);
+}
+
 ap_status ap_gguf_writer_str(ap_gguf_writer *w, const char *name, ap_str value, ap_error *err)
 {
     AP_TRY(put_name(w, ap_str_from(name), AP_GGUF_STRING, err));
@@ -109,6 +121,16 @@ ap_status ap_gguf_writer_numbers(ap_gguf_writer *w, const char *name, ap_gguf_ki
     AP_TRY(ap_buf_add(&w->keys, &number, 4, err));
     AP_TRY(ap_buf_add(&w->keys, &count, 8, err));
     return ap_buf_add(&w->keys, items, bytes, err);
+}
+
+ap_status ap_gguf_writer_strs(ap_gguf_writer *w, const char *name, uint64_t count, const ap_str *items, ap_error *err)
+{
+    AP_TRY(put_name(w, ap_str_from(name), AP_GGUF_ARRAY, err));
+    AP_TRY(ap_buf_add(&w->keys, &(uint32_t){AP_GGUF_STRING}, 4, err));
+    AP_TRY(ap_buf_add(&w->keys, &count, 8, err));
+    for (uint64_t i = 0; i < count; i++)
+        AP_TRY(put_str(&w->keys, items[i], err));
+    return AP_OK;
 }
 
 static uint64_t padding(const ap_gguf_writer *w, uint64_t bytes) { return (w->alignment - bytes % w->alignment) % w->alignment; }
@@ -195,6 +217,15 @@ ap_status ap_gguf_writer_begin(ap_gguf_writer *w, int fd, ap_error *err)
         status = put_out(w, header.ptr, header.len, err);
     ap_buf_deinit(&header);
     return status == AP_OK ? put_padding(w, err) : status;
+}
+
+ap_status ap_gguf_writer_keys_only(ap_gguf_writer *w, ap_buf *out, ap_error *err)
+{
+    ap_assert(w->tensor_count == 0 && out->len == 0);
+    AP_TRY(put_header(w, out, err));
+    for (uint64_t count = padding(w, out->len); count > 0; count--)
+        AP_TRY(ap_buf_add_char(out, 0, err));
+    return AP_OK;
 }
 
 ap_status ap_gguf_writer_data(ap_gguf_writer *w, const void *bytes, uint64_t count, ap_error *err)

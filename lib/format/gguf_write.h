@@ -28,7 +28,10 @@ void ap_gguf_writer_destroy(ap_gguf_writer **writer);
  * writer's own.  They are copied. */
 ap_status ap_gguf_writer_copy_keys(ap_gguf_writer *writer, const ap_gguf *source, const char *except, ap_error *err);
 ap_status ap_gguf_writer_u32(ap_gguf_writer *writer, const char *name, uint32_t value, ap_error *err);
+ap_status ap_gguf_writer_f32(ap_gguf_writer *writer, const char *name, float value, ap_error *err);
+ap_status ap_gguf_writer_bool(ap_gguf_writer *writer, const char *name, bool value, ap_error *err);
 ap_status ap_gguf_writer_str(ap_gguf_writer *writer, const char *name, ap_str value, ap_error *err);
+ap_status ap_gguf_writer_strs(ap_gguf_writer *writer, const char *name, uint64_t count, const ap_str *items, ap_error *err);
 /* An array of `count` numbers of a fixed size. */
 ap_status ap_gguf_writer_numbers(ap_gguf_writer *writer, const char *name, ap_gguf_kind kind, uint64_t count,
                                  const void *items, ap_error *err);
@@ -39,5 +42,7 @@ ap_status ap_gguf_writer_begin(ap_gguf_writer *writer, int fd, ap_error *err);
 ap_status ap_gguf_writer_data(ap_gguf_writer *writer, const void *bytes, uint64_t count, ap_error *err);
 /* *file_bytes (may be NULL) is the length of the whole file. */
 ap_status ap_gguf_writer_end(ap_gguf_writer *writer, uint64_t *file_bytes, ap_error *err);
+/* Instead of the three: the whole file into memory, for a writer without tensors. */
+ap_status ap_gguf_writer_keys_only(ap_gguf_writer *writer, ap_buf *out, ap_error *err);
 
 #endif

@@ -20,4 +20,6 @@ const ap_arch *ap_arch_find_class(ap_str name)
     return NULL;
 }
 
+const char *ap_arch_class_names(void) { return "LlamaForCausalLM, MistralForCausalLM"; }
+
 const char *ap_arch_names(void) { return "llama"; }

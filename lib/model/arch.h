@@ -128,5 +128,6 @@ const ap_arch *ap_arch_find(ap_str name);
 const char *ap_arch_names(void);
 /* By a name in the "architectures" of config.json. */
 const ap_arch *ap_arch_find_class(ap_str name);
+const char *ap_arch_class_names(void);
 
 #endif

@@ -307,17 +307,38 @@ static ap_status run(import *im, int out_fd, ap_error *err)
     return status;
 }
 
-ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *options, ap_import_report *report_out,
-                          ap_error *err)
+static ap_status import_source(ap_source *source, int out_fd, const ap_import_options *options, ap_import_report *report_out,
+                               ap_error *err)
+{
+    import im = {.source = source, .decode_to_f32 = options->decode_to_f32, .options = options, .report = report_out};
+    ap_status status = run(&im, out_fd, err);
+    report_out->source_bytes = source->file_bytes;
+    ap_source_close(source);
+    return status;
+}
+
+static ap_status check_options(const ap_import_options *options, ap_error *err)
 {
     if (options->size != sizeof *options)
         return ap_fail(err, AP_E_ARG, "the options have %zu bytes, this library expects %zu", options->size,
                        sizeof *options);
+    return AP_OK;
+}
+
+ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *options, ap_import_report *report_out,
+                          ap_error *err)
+{
     ap_source source;
+    AP_TRY(check_options(options, err));
     AP_TRY(ap_source_open_gguf(&source, source_fd, err));
-    import im = {.source = &source, .decode_to_f32 = options->decode_to_f32, .options = options, .report = report_out};
-    ap_status status = run(&im, out_fd, err);
-    report_out->source_bytes = source.file_bytes;
-    ap_source_close(&source);
-    return status;
+    return import_source(&source, out_fd, options, report_out, err);
+}
+
+ap_status ap_model_import_folder(const ap_import_file *files, size_t file_count, int out_fd, const ap_import_options *options,
+                                 ap_import_report *report_out, ap_error *err)
+{
+    ap_source source;
+    AP_TRY(check_options(options, err));
+    AP_TRY(ap_source_open_folder(&source, files, file_count, err));
+    return import_source(&source, out_fd, options, report_out, err);
 }

@@ -1,7 +1,7 @@
 /* source.h - what a model is imported from, in GGUF's terms.
  *
  * A GGUF file is in these terms already (source_gguf.c).  A Hugging Face folder is put into them
- * (source_hf.c): config.json and the tokenizer become keys, tensors get their GGUF names, and
+ * (hf_source.c): config.json and the tokenizer become keys, tensors get their GGUF names, and
  * rows that GGUF has in another order are handed out in that order.  So import.c is
  * written once, and a model packs to the same weights wherever it came from.
  *
@@ -30,7 +30,8 @@ struct ap_source {
 };
 
 ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err);
-/* NULL-safe for what was never opened: a zeroed source. */
+ap_status ap_source_open_folder(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
+/* A zeroed source is fine. */
 void ap_source_close(ap_source *source);
 
 /* NULL if absent. */

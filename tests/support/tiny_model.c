@@ -2,6 +2,7 @@
 #include "tiny_model.h"
 
 #include <math.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/utf8.h"
@@ -9,9 +10,16 @@
 
 enum { KEY_U32 = 4, KEY_F32 = 6, KEY_STRING = 8, KEY_ARRAY = 9, KEY_I32 = 5, ALIGNMENT = 32 };
 
+typedef struct tensor_info {
+    char name[64];
+    uint32_t columns, rows; /* rows 0: a vector, of f32 */
+    size_t offset, bytes;
+} tensor_info;
+
 typedef struct writer {
     ap_buf keys, infos, data;
     uint64_t key_count, tensor_count, random;
+    ap_buf tensors; /* of tensor_info */
 } writer;
 
 static void put(ap_buf *b, const void *bytes, size_t n) { assert_int_equal(ap_buf_add(b, bytes, n, NULL), AP_OK); }
@@ -177,8 +185,12 @@ static void tensor(writer *w, const char *name, uint32_t type, uint32_t columns,
         put_u64(&w->infos, rows);
     put_u32(&w->infos, type);
     put_u64(&w->infos, w->data.len);
+    tensor_info info = {.columns = columns, .rows = rows, .offset = w->data.len};
+    (void)snprintf(info.name, sizeof info.name, "%s", name);
     for (uint64_t i = 0; i < (uint64_t)columns * (rows ? rows : 1); i += block_elems(type))
         put_block(w, type, spread);
+    info.bytes = w->data.len - info.offset;
+    put(&w->tensors, &info, sizeof info);
     while (w->data.len % ALIGNMENT)
         put(&w->data, "", 1);
     w->tensor_count++;
@@ -233,7 +245,7 @@ static void put_vocabulary(writer *w)
 
 /* ---- The file ---- */
 
-void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
+static ap_tiny_model with_defaults(const ap_tiny_model *model)
 {
     ap_tiny_model m = *model;
     m.layers = m.layers ? m.layers : 2;
@@ -242,57 +254,80 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
     m.kv_heads = m.kv_heads ? m.kv_heads : 2;
     m.ffn = m.ffn ? m.ffn : 512;
     m.context = m.context ? m.context : 4096;
-    writer w = {.random = m.seed};
-    uint32_t head = m.width / m.heads, kv = head * m.kv_heads;
-    key_text(&w, "general.architecture", "llama");
-    key_text(&w, "general.name", "tiny");
-    key_text(&w, "general.license", "apache-2.0");
-    key_u32(&w, "llama.context_length", m.context);
-    key_u32(&w, "llama.embedding_length", m.width);
-    key_u32(&w, "llama.block_count", m.layers);
-    key_u32(&w, "llama.feed_forward_length", m.ffn);
-    key_u32(&w, "llama.attention.head_count", m.heads);
-    key_u32(&w, "llama.attention.head_count_kv", m.kv_heads);
-    key_u32(&w, "llama.rope.dimension_count", head);
-    key_f32(&w, "llama.rope.freq_base", 10000);
-    key_f32(&w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    put_vocabulary(&w);
+    return m;
+}
 
-    float spread = 1 / sqrtf((float)m.width);
-    uint32_t rows = AP_TINY_VOCAB + m.spare_rows;
-    tensor(&w, "token_embd.weight", m.type, m.width, rows, 1);
-    if (m.nan_token) {
-        assert_int_equal(m.type, 0);
+static void put_keys(writer *w, const ap_tiny_model *m)
+{
+    key_text(w, "general.architecture", "llama");
+    key_text(w, "general.name", "tiny");
+    key_text(w, "general.license", "apache-2.0");
+    key_u32(w, "llama.context_length", m->context);
+    key_u32(w, "llama.embedding_length", m->width);
+    key_u32(w, "llama.block_count", m->layers);
+    key_u32(w, "llama.feed_forward_length", m->ffn);
+    key_u32(w, "llama.attention.head_count", m->heads);
+    key_u32(w, "llama.attention.head_count_kv", m->kv_heads);
+    key_u32(w, "llama.rope.dimension_count", m->width / m->heads);
+    key_f32(w, "llama.rope.freq_base", 10000);
+    key_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    put_vocabulary(w);
+}
+
+static void put_tensors(writer *w, const ap_tiny_model *m)
+{
+    uint32_t head = m->width / m->heads, kv = head * m->kv_heads;
+    float spread = 1 / sqrtf((float)m->width);
+    uint32_t rows = AP_TINY_VOCAB + m->spare_rows;
+    tensor(w, "token_embd.weight", m->type, m->width, rows, 1);
+    if (m->nan_token) {
+        assert_int_equal(m->type, 0);
         float nan = NAN;
-        memcpy(w.data.ptr + (size_t)m.nan_token * m.width * 4, &nan, 4);
+        memcpy(w->data.ptr + (size_t)m->nan_token * m->width * 4, &nan, 4);
     }
-    vector(&w, "output_norm.weight", m.width, 1, 0.1f);
-    if (m.has_output)
-        tensor(&w, "output.weight", m.type, m.width, rows, 4 * spread);
-    if (m.has_rope_freqs)
-        vector(&w, "rope_freqs.weight", head / 2, 2, 0.5f);
-    for (uint32_t layer = 0; layer < m.layers; layer++) {
+    vector(w, "output_norm.weight", m->width, 1, 0.1f);
+    if (m->has_output)
+        tensor(w, "output.weight", m->type, m->width, rows, 4 * spread);
+    if (m->has_rope_freqs)
+        vector(w, "rope_freqs.weight", head / 2, 2, 0.5f);
+    for (uint32_t layer = 0; layer < m->layers; layer++) {
         char name[64];
 #define NAME(part) (snprintf(name, sizeof name, "blk.%u." part, layer), name)
-        vector(&w, NAME("attn_norm.weight"), m.width, 1, 0.1f);
+        vector(w, NAME("attn_norm.weight"), m->width, 1, 0.1f);
         /* Large q and k make attention peaked, so that a wrong position shows. */
-        tensor(&w, NAME("attn_q.weight"), m.type, m.width, m.width, 2 * spread);
-        tensor(&w, NAME("attn_k.weight"), m.type, m.width, kv, 2 * spread);
-        tensor(&w, NAME("attn_v.weight"), m.type, m.width, kv, spread);
-        if (m.has_bias) {
-            vector(&w, NAME("attn_q.bias"), m.width, 0, 0.2f);
-            vector(&w, NAME("attn_k.bias"), kv, 0, 0.2f);
-            vector(&w, NAME("attn_v.bias"), kv, 0, 0.2f);
+        tensor(w, NAME("attn_q.weight"), m->type, m->width, m->width, 2 * spread);
+        tensor(w, NAME("attn_k.weight"), m->type, m->width, kv, 2 * spread);
+        tensor(w, NAME("attn_v.weight"), m->type, m->width, kv, spread);
+        if (m->has_bias) {
+            vector(w, NAME("attn_q.bias"), m->width, 0, 0.2f);
+            vector(w, NAME("attn_k.bias"), kv, 0, 0.2f);
+            vector(w, NAME("attn_v.bias"), kv, 0, 0.2f);
         }
-        tensor(&w, NAME("attn_output.weight"), m.type, m.width, m.width, spread);
-        vector(&w, NAME("ffn_norm.weight"), m.width, 1, 0.1f);
-        tensor(&w, NAME("ffn_gate.weight"), m.type, m.width, m.ffn, spread);
-        tensor(&w, NAME("ffn_up.weight"), m.type, m.width, m.ffn, spread);
-        tensor(&w, NAME("ffn_down.weight"), m.type, m.ffn, m.width, spread);
+        tensor(w, NAME("attn_output.weight"), m->type, m->width, m->width, spread);
+        vector(w, NAME("ffn_norm.weight"), m->width, 1, 0.1f);
+        tensor(w, NAME("ffn_gate.weight"), m->type, m->width, m->ffn, spread);
+        tensor(w, NAME("ffn_up.weight"), m->type, m->width, m->ffn, spread);
+        tensor(w, NAME("ffn_down.weight"), m->type, m->ffn, m->width, spread);
 #undef NAME
     }
-    if (m.extra_vector)
-        vector(&w, m.extra_vector, m.width, 0, 0.2f);
+    if (m->extra_vector)
+        vector(w, m->extra_vector, m->width, 0, 0.2f);
+}
+
+static void deinit(writer *w)
+{
+    ap_buf_deinit(&w->keys);
+    ap_buf_deinit(&w->infos);
+    ap_buf_deinit(&w->data);
+    ap_buf_deinit(&w->tensors);
+}
+
+void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
+{
+    ap_tiny_model m = with_defaults(model);
+    writer w = {.random = m.seed};
+    put_keys(&w, &m);
+    put_tensors(&w, &m);
     size_t start = out->len;
     put(out, "GGUF", 4);
     put_u32(out, 3);
@@ -303,9 +338,115 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
     while ((out->len - start) % ALIGNMENT)
         put(out, "", 1);
     put(out, w.data.ptr, w.data.len);
-    ap_buf_deinit(&w.keys);
-    ap_buf_deinit(&w.infos);
-    ap_buf_deinit(&w.data);
+    deinit(&w);
+}
+
+/* ---- The folder ---- */
+
+static void name_in_folder(const char *gguf, char name[96])
+{
+    static const struct {
+        const char *gguf, *folder;
+    } names[] = {
+        {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"},          {"output", "lm_head"},
+        {"attn_norm", "input_layernorm"},     {"attn_q", "self_attn.q_proj"},         {"attn_k", "self_attn.k_proj"},
+        {"attn_v", "self_attn.v_proj"},       {"attn_output", "self_attn.o_proj"},    {"ffn_norm", "post_attention_layernorm"},
+        {"ffn_gate", "mlp.gate_proj"},        {"ffn_up", "mlp.up_proj"},              {"ffn_down", "mlp.down_proj"},
+    };
+    unsigned layer;
+    int skip = 0;
+    char prefix[32] = "";
+    if (sscanf(gguf, "blk.%u.%n", &layer, &skip) == 1)
+        (void)snprintf(prefix, sizeof prefix, "model.layers.%u.", layer);
+    size_t length = strcspn(gguf + skip, ".");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (ap_str_is((ap_str){gguf + skip, length}, names[i].gguf)) {
+            (void)snprintf(name, 96, "%s%s%s", prefix, names[i].folder, gguf + skip + length);
+            return;
+        }
+    (void)snprintf(name, 96, "%s", gguf); /* a tensor that nobody knows */
+}
+
+/* The rows of q and k: the first elements of all pairs of a head, then the second ones. */
+static void put_halves(ap_buf *out, const char *from, size_t bytes, uint32_t rows, uint32_t head)
+{
+    size_t row_bytes = bytes / rows;
+    for (uint32_t row = 0; row < rows; row++) {
+        uint32_t in_head = row % head, half = head / 2;
+        put(out, from + (size_t)(row - in_head + in_head % half * 2 + in_head / half) * row_bytes, row_bytes);
+    }
+}
+
+static void put_weights(const writer *w, const ap_tiny_model *m, uint64_t first, uint64_t last, ap_buf *out, ap_buf *index,
+                        const char *file)
+{
+    static const char *const dtypes[31] = {[0] = "F32", [1] = "F16", [30] = "BF16"};
+    ap_buf header = {0}, data = {0};
+    for (uint64_t i = first; i < last; i++) {
+        tensor_info info, *t = &info;
+        memcpy(&info, w->tensors.ptr + i * sizeof info, sizeof info);
+        char name[96], shape[32];
+        name_in_folder(t->name, name);
+        (void)snprintf(shape, sizeof shape, t->rows ? "%u,%u" : "%u", t->rows ? t->rows : t->columns, t->columns);
+        size_t begin = data.len;
+        const char *from = w->data.ptr + t->offset;
+        if (strstr(t->name, "attn_q.") || strstr(t->name, "attn_k."))
+            put_halves(&data, from, t->bytes, t->rows ? t->rows : t->columns, m->width / m->heads);
+        else
+            put(&data, from, t->bytes);
+        assert_int_equal(ap_buf_printf(&header, NULL, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
+                                       i > first ? "," : "{\"__metadata__\":{\"format\":\"pt\"},", name,
+                                       t->rows ? dtypes[m->type] : "F32", shape, begin, data.len), AP_OK);
+        if (index)
+            assert_int_equal(ap_buf_printf(index, NULL, "%s\"%s\":\"%s\"", i ? "," : "{\"weight_map\":{", name, file), AP_OK);
+    }
+    put(&header, "}", 1);
+    put_u64(out, header.len);
+    put(out, header.ptr, header.len);
+    put(out, data.ptr, data.len);
+    ap_buf_deinit(&header);
+    ap_buf_deinit(&data);
+}
+
+size_t ap_tiny_model_folder(const ap_tiny_model *model, unsigned shards, ap_tiny_file files[AP_TINY_FILES_MAX])
+{
+    ap_tiny_model m = with_defaults(model);
+    writer w = {.random = m.seed};
+    put_tensors(&w, &m);
+    size_t count = 0;
+    ap_tiny_file *file = &files[count++];
+    *file = (ap_tiny_file){.name = "config.json"};
+    assert_int_equal(ap_buf_printf(&file->bytes, NULL,
+                                   "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"_name_or_path\":\"org/tiny\",\n"
+                                   "\"hidden_size\":%u,\"intermediate_size\":%u,\"num_hidden_layers\":%u,\"num_attention_heads\":%u,\n"
+                                   "\"num_key_value_heads\":%u,\"head_dim\":null,\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,\n"
+                                   "\"rope_scaling\":null,\"max_position_embeddings\":%u,\"vocab_size\":%u,\"hidden_act\":\"silu\",\n"
+                                   "\"tie_word_embeddings\":%s,\"bos_token_id\":1,\"eos_token_id\":[2,3]}\n",
+                                   m.width, m.ffn, m.layers, m.heads, m.kv_heads, m.context, AP_TINY_VOCAB + m.spare_rows,
+                                   m.has_output ? "false" : "true"), AP_OK);
+    assert_true(shards >= 1 && shards + 2 <= AP_TINY_FILES_MAX);
+    ap_buf index = {0};
+    for (unsigned i = 0; i < shards; i++) {
+        file = &files[count++];
+        *file = (ap_tiny_file){.name = "model.safetensors"};
+        if (shards > 1)
+            (void)snprintf(file->name, sizeof file->name, "model-%05u-of-%05u.safetensors", i + 1, shards);
+        put_weights(&w, &m, w.tensor_count * i / shards, w.tensor_count * (i + 1) / shards, &file->bytes,
+                    shards > 1 ? &index : NULL, file->name);
+    }
+    if (shards > 1) {
+        put(&index, "}}", 2);
+        files[count] = (ap_tiny_file){.name = "model.safetensors.index.json", .bytes = index};
+        count++;
+    }
+    deinit(&w);
+    return count;
+}
+
+void ap_tiny_files_deinit(ap_tiny_file *files, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        ap_buf_deinit(&files[i].bytes);
 }
 
 int ap_test_temporary(void)

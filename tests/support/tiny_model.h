@@ -35,6 +35,15 @@ enum { AP_TINY_VOCAB = 272, AP_TINY_END = 256, AP_TINY_IM_START = 257, AP_TINY_I
 void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out);
 /* Writes it to a new temporary file, opened for reading; unlinked already. */
 int ap_tiny_model_file(const ap_tiny_model *model);
+/* The same model as the files of a folder, as transformers would save it: F32, F16 or BF16, no tokenizer; in so many
+ * files of weights (1: model.safetensors, more: with an index).  Returns how many files there are. */
+typedef struct ap_tiny_file {
+    char name[64];
+    ap_buf bytes;
+} ap_tiny_file;
+enum { AP_TINY_FILES_MAX = 8 };
+size_t ap_tiny_model_folder(const ap_tiny_model *model, unsigned shards, ap_tiny_file files[AP_TINY_FILES_MAX]);
+void ap_tiny_files_deinit(ap_tiny_file *files, size_t count);
 /* An empty temporary file, open for reading and writing, unlinked already. */
 int ap_test_temporary(void);
 

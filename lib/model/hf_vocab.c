@@ -1,0 +1,111 @@
+/* hf_vocab.c - the tokenizer of a folder as GGUF keys.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "model/hf.h"
+#include "text/tokenizer.h"
+
+enum { ENDS_MAX = 3 };
+
+/* ---- Special tokens ---- */
+
+/* Ids that no row belongs to are defaults of the configuration's class, not of the model. */
+static ap_status write_id(const json_t *value, uint32_t rows, const char *key, ap_gguf_writer *keys, ap_error *err)
+{
+    if (!json_is_integer(value))
+        return ap_fail(err, AP_E_FORMAT, "the id of a special token is %s; an integer is needed", ap_json_kind_name(value));
+    json_int_t id = json_integer_value(value);
+    return id < 0 || id >= rows ? AP_OK : ap_gguf_writer_u32(keys, key, (uint32_t)id, err);
+}
+
+/* The ends of an answer: one id, or a list of them. */
+static ap_status write_ends(const json_t *value, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
+{
+    static const char *const names[ENDS_MAX] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                                "tokenizer.ggml.eom_token_id"};
+    if (!json_is_array(value))
+        return write_id(value, rows, names[0], keys, err);
+    if (json_array_size(value) > ENDS_MAX)
+        return ap_fail(err, AP_E_UNSUPPORTED, "'eos_token_id' has %zu ids; this release keeps %d", json_array_size(value), ENDS_MAX);
+    for (size_t i = 0; i < json_array_size(value); i++)
+        AP_TRY(write_id(json_array_get(value, i), rows, names[i], keys, err));
+    return AP_OK;
+}
+
+/* generation_config.json knows better than config.json. */
+static const json_t *find_either(const json_t *generation, const json_t *config, const char *name)
+{
+    const json_t *value = ap_json_find(generation, name);
+    return value ? value : ap_json_find(config, name);
+}
+
+static ap_status write_specials(const json_t *generation, const json_t *config, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
+{
+    const json_t *begin = find_either(generation, config, "bos_token_id"), *end = find_either(generation, config, "eos_token_id"),
+                 *pad = find_either(generation, config, "pad_token_id");
+    if (begin)
+        AP_TRY(write_id(begin, rows, "tokenizer.ggml.bos_token_id", keys, err));
+    if (end)
+        AP_TRY(write_ends(end, rows, keys, err));
+    return pad ? write_id(pad, rows, "tokenizer.ggml.padding_token_id", keys, err) : AP_OK;
+}
+
+/* ---- A folder without a tokenizer ---- */
+
+/* The model then takes and gives ids only.  Each row has a name to be shown by, and no text becomes a token. */
+static ap_status write_bare_ids(uint32_t rows, ap_gguf_writer *keys, ap_error *err)
+{
+    enum { NAME_ROOM = 16 };
+    ap_arena arena = {0};
+    ap_str *names = ap_arena_zero(&arena, rows, sizeof *names);
+    int32_t *types = ap_arena_zero(&arena, rows, sizeof *types);
+    ap_status status = names && types ? AP_OK : ap_fail_nomem(err, rows * sizeof *names);
+    for (uint32_t i = 0; i < rows && status == AP_OK; i++) {
+        char name[NAME_ROOM];
+        int length = snprintf(name, sizeof name, "[%u]", i);
+        names[i] = (ap_str){ap_arena_copy(&arena, name, (size_t)length), (size_t)length};
+        types[i] = AP_TOKEN_UNUSED;
+        if (!names[i].ptr)
+            status = ap_fail_nomem(err, NAME_ROOM);
+    }
+    if (status == AP_OK)
+        status = ap_gguf_writer_str(keys, "tokenizer.ggml.model", AP_STR("gpt2"), err);
+    if (status == AP_OK)
+        status = ap_gguf_writer_str(keys, "tokenizer.ggml.pre", AP_STR("gpt-2"), err);
+    if (status == AP_OK)
+        status = ap_gguf_writer_strs(keys, "tokenizer.ggml.tokens", rows, names, err);
+    if (status == AP_OK)
+        status = ap_gguf_writer_numbers(keys, "tokenizer.ggml.token_type", AP_GGUF_I32, rows, types, err);
+    if (status == AP_OK)
+        status = ap_gguf_writer_strs(keys, "tokenizer.ggml.merges", 0, NULL, err);
+    ap_arena_deinit(&arena);
+    return status;
+}
+
+/* ---- All of it ---- */
+
+static ap_status write_tokenizer(const ap_hf_files *files, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
+{
+    static const char *const unread[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
+                                         "sentencepiece.bpe.model", "tekken.json", "tiktoken.model"};
+    ap_str ignored;
+    for (size_t i = 0; i < sizeof unread / sizeof unread[0]; i++)
+        if (ap_hf_files_find(files, unread[i], &ignored))
+            return ap_fail(err, AP_E_UNSUPPORTED, "%s: this release does not read the tokenizer of a folder yet; use the model's GGUF file",
+                           unread[i]);
+    return write_bare_ids(rows, keys, err);
+}
+
+ap_status ap_hf_vocab_write(const ap_hf_files *files, const json_t *config, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
+{
+    json_t *generation;
+    AP_TRY(ap_hf_files_json(files, "generation_config.json", &generation, err));
+    ap_status status = write_tokenizer(files, rows, keys, err);
+    if (status == AP_OK)
+        status = write_specials(generation, config, rows, keys, err);
+    json_decref(generation);
+    return status;
+}
