@@ -144,6 +144,10 @@ AP_API bool ap_vocab_has_template(const ap_vocab *vocab);
  * NULL.  `now` is the Unix time that strftime_now shows. */
 AP_API ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now,
                                  char **text, size_t *text_length, ap_tokens *tokens, ap_error *err);
+/* Tokens of a conversation that is one message of a user, up to where the answer begins: the shortest way from
+ * a question to ap_request.  AP_E_UNSUPPORTED if the model has no template. */
+AP_API ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, size_t length, int64_t now,
+                                      ap_tokens *tokens, ap_error *err);
 
 /* ---- Models -------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <jansson.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -250,5 +251,27 @@ ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_l
         rendered.text = NULL;
     }
     ap_rendered_deinit(&rendered);
+    return status;
+}
+
+static int add_json(const char *bytes, size_t count, void *out)
+{
+    return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1;
+}
+
+ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, size_t length, int64_t now, ap_tokens *tokens,
+                               ap_error *err)
+{
+    ap_buf json = {0};
+    *tokens = (ap_tokens){0};
+    if (!ap_utf8_valid((ap_str){text, length}))
+        return ap_fail(err, AP_E_ARG, "the text is not valid UTF-8");
+    json_t *root = json_pack("{s:[{s:s, s:s%}], s:b}", "messages", "role", "user", "content", text, length,
+                             "add_generation_prompt", 1);
+    ap_status status = root && json_dump_callback(root, add_json, &json, JSON_COMPACT) == 0
+                           ? ap_vocab_render(vocab, json.ptr, json.len, now, NULL, NULL, tokens, err)
+                           : ap_fail_nomem(err, length);
+    json_decref(root);
+    ap_buf_deinit(&json);
     return status;
 }

@@ -1,4 +1,4 @@
-/* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT [LAYERS]]
+/* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT [LAYERS [NAN_TOKEN]]]
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "support.h"
@@ -11,6 +11,11 @@ int main(int argc, char **argv)
         tiny.context = (uint32_t)strtoul(argv[2], NULL, 10);
     if (argc > 3)
         tiny.layers = (uint32_t)strtoul(argv[3], NULL, 10);
+    if (argc > 4) { /* a NaN needs floats, and an output matrix without it */
+        tiny.nan_token = (uint32_t)strtoul(argv[4], NULL, 10);
+        tiny.type = 0;
+        tiny.has_output = true;
+    }
     ap_buf bytes = {0};
     ap_tiny_model_write(&tiny, &bytes);
     FILE *out = argc > 1 ? fopen(argv[1], "wb") : NULL;

@@ -4,6 +4,7 @@
 set -u
 whole() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); } # paths may be given from here
 aperto=$(whole "$1") make_tiny=$(whole "$2") ask=$(whole "$3") import_tool=$(whole "$4")
+source=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 export APERTO_DATA="$work/data" NO_COLOR=1
@@ -197,7 +198,21 @@ json '[r["kind"] for r in d["results"]] == ["prompt", "generate"]'
 expect 0 "<|im_start|>assistant" render tiny --context chat.json
 
 # The library alone
-"$import_tool" tiny.gguf tiny.aperto >/dev/null && timeout 60 "$ask" tiny.aperto "the" >out 2>err && ok || bad "the example program"
+"$import_tool" tiny.gguf tiny.aperto >/dev/null && timeout 60 "$ask" tiny.aperto "the" >asked 2>err && ok || bad "the example program"
+# It asks through the chat template, so the program says the same to the same seed.
+expect 0 "" run tiny "the" --temp 1 --top-p 1 --seed 0 -n 32
+cmp -s out asked && ok || bad "the example answers otherwise than run"
+expect 0 "" run tiny "the" --raw --temp 1 --top-p 1 --seed 0 -n 32
+cmp -s out asked && bad "a chat and raw text cannot be told apart" || ok
+nan=$(timeout 60 "$aperto" tokenize tiny "z" --no-bos)
+"$make_tiny" nan.gguf 2048 1 "$nan" && "$import_tool" nan.gguf nan.aperto >/dev/null || bad "a model with a NaN"
+timeout 60 "$ask" nan.aperto "the" >out 2>err && ok || bad "the example on a model with a NaN elsewhere"
+timeout 60 "$ask" nan.aperto "z" >out 2>err && bad "the example does not notice that its request failed" || ok
+grep -q "^ask: .*finite" err && ok || bad "the example does not say why its request failed"
+timeout 60 "$ask" tiny.aperto "the" >/dev/full 2>err && bad "the example does not notice a full device" || ok
+timeout 60 "$ask" tiny.aperto "$(printf '\377')" >out 2>err && bad "the example takes what is not UTF-8" || ok
+[ "$(wc -l <"$source/examples/ask.c")" -le 40 ] && ok || bad "the example has more than 40 lines"
+timeout 60 "$ask" >out 2>err && bad "the example without arguments" || ok
 timeout 60 "$ask" tiny.gguf "the" >out 2>err && bad "the example took a file that is not packed" || ok
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
