@@ -108,6 +108,27 @@ typedef struct ap_import_file {
 AP_API ap_status ap_model_import_folder(const ap_import_file *files, size_t file_count, int out_fd,
                                         const ap_import_options *options, ap_import_report *report, ap_error *err);
 
+/* ---- Quantisation: from floats to fewer bits ----------------------------- */
+
+typedef struct ap_quantize_options {
+    size_t size;      /* sizeof(ap_quantize_options) */
+    const char *type; /* "Q4_K_M" and the like; a name that is none is refused with the list */
+    int imatrix_fd;   /* a GGUF file of importances, or -1 */
+    unsigned threads; /* 0: one per available CPU; the file has the same bytes whatever their number */
+    ap_progress *progress; /* may be NULL */
+    void *progress_context;
+} ap_quantize_options;
+
+typedef struct ap_quantize_report {
+    uint64_t source_bytes, written_bytes;
+    uint32_t changed_count; /* tensors that have another type now */
+} ap_quantize_report;
+
+/* Writes the model of a GGUF file in F32, F16 or BF16 as a GGUF file whose matrices have another type, to out_fd, an empty
+ * regular file open for reading and writing.  AP_E_ARG if a matrix to change is quantised already. */
+AP_API ap_status ap_model_quantize(int source_fd, int out_fd, const ap_quantize_options *options,
+                                   ap_quantize_report *report, ap_error *err);
+
 /* ---- Vocabulary: text to tokens and back, chat templates ----------------- */
 
 typedef struct ap_vocab ap_vocab;

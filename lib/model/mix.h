@@ -1,0 +1,35 @@
+/* mix.h - which tensor gets which type when a model is quantised.
+ *
+ * A mix has a type for most matrices and better ones where an error costs more: the output, and in some layers
+ * the values and the matrix that ends the MLP.  The mixes and their names are those of the files
+ * people exchange, so sizes compare.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef AP_MODEL_MIX_H
+#define AP_MODEL_MIX_H
+
+#include "base/str.h"
+#include "format/type.h"
+
+typedef struct ap_mix ap_mix;
+
+/* NULL if there is none of that name; ap_mix_names has them all with a comma between. */
+const ap_mix *ap_mix_find(const char *name);
+const char *ap_mix_names(void);
+/* The number that files carry as general.file_type. */
+uint32_t ap_mix_file_type(const ap_mix *mix);
+
+typedef struct ap_mix_model {
+    uint32_t layer_count;
+    uint32_t heads_per_kv;
+    bool is_tied; /* the embedding is the output as well */
+    bool has_importance;
+} ap_mix_model;
+
+/* The type for a tensor of `rows` times `columns` (rows 0 or 1: a vector) by its GGUF name; `given` is its type in the
+ * source, and the answer where the mix leaves it alone (vectors, norms, routers, positions). */
+ap_type ap_mix_choose(const ap_mix *mix, const ap_mix_model *model, ap_str name, uint64_t columns, uint64_t rows,
+                      ap_type given);
+
+#endif
