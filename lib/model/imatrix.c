@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/imatrix.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -124,8 +123,10 @@ const float *ap_imatrix_columns(ap_imatrix *im, ap_str tensor, uint64_t columns,
     if (!(total > 0))
         return NULL;
     float scale = (float)((double)columns / total);
-    for (uint64_t i = 0; i < columns; i++)
-        im->columns[i] = fmaxf(im->columns[i] * scale, SHARE_MIN);
+    for (uint64_t i = 0; i < columns; i++) {
+        float share = im->columns[i] * scale;
+        im->columns[i] = share > SHARE_MIN ? share : SHARE_MIN;
+    }
     im->sums = sums;
     im->matrix = matrix;
     return im->columns;

@@ -146,6 +146,20 @@ expect 0 "" rm ./tiny.gguf
 expect 1 "nothing was packed" rm ./tiny.gguf
 expect 1 "not in the vocabulary" tokenize tiny --decode 99999999
 expect 1 "cannot be opened" tokenize missing.gguf hi
+# Floats become fewer bits; nothing that is there is written over, nothing half-written stays.
+"$make_tiny" floats.gguf 512 1 0
+expect 2 "option --type is needed" quantize floats.gguf q4.gguf
+expect 0 "Q4_K_M" quantize floats.gguf q4.gguf --type Q4_K_M
+expect 1 "exists already" quantize floats.gguf q4.gguf --type Q8_0
+expect 1 "is Q8_0 already" quantize tiny.gguf other4.gguf --type Q4_0
+expect 1 "no type to quantise to" quantize floats.gguf other4.gguf --type Q4
+expect 1 "holds no importances" quantize floats.gguf other4.gguf --type Q4_0 --imatrix floats.gguf
+expect 1 "cannot be created" quantize floats.gguf missing/other4.gguf --type Q4_0
+[ -z "$(find . -name '*other4*')" ] && ok || bad "a refused quantize left a file: $(find . -name '*other4*')"
+expect 0 "" run q4.gguf hi -n 4 --temp 0
+timeout 60 "$aperto" quantize floats.gguf q4again.gguf --type Q4_K_M --threads 1 --json >out 2>err
+cmp -s q4.gguf q4again.gguf && ok || bad "another number of threads writes other bytes"
+json 'd["type"] == "Q4_K_M" and d["written_bytes"] < d["source_bytes"] and d["tensors_changed"] > 5'
 expect 1 "a context of" bench tiny -p 99999
 expect 0 "is intact" verify tiny
 chmod 600 data/models/blobs/*; for blob in data/models/blobs/*; do printf X | dd of="$blob" bs=1 seek=4000 conv=notrunc 2>/dev/null; done

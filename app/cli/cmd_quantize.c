@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+
+static const char *type, *imatrix;
+static int64_t threads;
+static bool as_json;
+
+static const cli_option options[] = {
+    {"--type", "T", CLI_TEXT, &type,
+     .help = "What the weights become: Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS; or F16, BF16, F32."},
+    {"--imatrix", "FILE", CLI_TEXT, &imatrix,
+     .help = "How much each input column matters (a GGUF file of type imatrix); the error then goes where it matters least."},
+    CLI_OPTION_THREADS(&threads),
+    CLI_OPTION_JSON(&as_json),
+    CLI_OPTION_SANDBOX,
+};
+
+typedef struct job {
+    int fds[2]; /* source, imatrix or -1 */
+    int out_fd;
+} job;
+
+/* In the one-shot worker; the report travels back as its bytes. */
+static ap_status work(ap_oneshot *self, void *context, ap_error *err)
+{
+    const job *j = context;
+    ap_quantize_options o = {.size = sizeof o, .type = type, .imatrix_fd = j->fds[1], .threads = (unsigned)threads,
+                             .progress = ap_oneshot_progress, .progress_context = self};
+    ap_quantize_report report;
+    AP_TRY(ap_model_quantize(j->fds[0], j->out_fd, &o, &report, err));
+    return ap_oneshot_write(self, &report, sizeof report, err);
+}
+
+static void show_progress(void *context, uint64_t done, uint64_t total)
+{
+    static char title[] = "quantising";
+    cli_progress(title, done, total);
+}
+
+static ap_status quantize(job *j, ap_buf *reply, ap_error *err)
+{
+    ap_oneshot_options o = {.fds = j->fds, .fd_count = j->fds[1] >= 0 ? 2 : 1, .output_fd = j->out_fd, .sandbox = cli_sandbox,
+                            .result = ap_oneshot_collect, .progress = show_progress, .context = reply};
+    AP_TRY(ap_worker_oneshot(work, j, &o, err));
+    return reply->len == sizeof(ap_quantize_report) ? AP_OK : ap_fail(err, AP_E_WORKER, "the worker gave no report");
+}
+
+static int print_report(const char *target, const ap_buf *reply)
+{
+    ap_quantize_report r;
+    memcpy(&r, reply->ptr, sizeof r);
+    if (as_json)
+        return cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:i}", "file", target, "type", type, "source_bytes",
+                                        (json_int_t)r.source_bytes, "written_bytes", (json_int_t)r.written_bytes,
+                                        "tensors_changed", (int)r.changed_count));
+    (void)printf("%s: %s, %.1f MB of %.1f MB\n", target, type, (double)r.written_bytes / 1e6, (double)r.source_bytes / 1e6);
+    return cli_finish_output();
+}
+
+static int run(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    job j = {.fds = {-1, -1}, .out_fd = -1};
+    ap_buf reply = {.limit = sizeof(ap_quantize_report)};
+    ap_file_new target;
+    if (!type)
+        return cli_error(CLI_MISUSE, "option --type is needed: Q4_K_M, for example");
+    if (access(operands[1], F_OK) == 0 || errno != ENOENT)
+        return cli_error(CLI_FAILED, "'%.400s' exists already; nothing was written", operands[1]);
+    ap_status status = ap_file_open(operands[0], &j.fds[0], &err);
+    if (status == AP_OK && imatrix)
+        status = ap_file_open(imatrix, &j.fds[1], &err);
+    if (status == AP_OK)
+        status = ap_file_new_begin(&target, operands[1], &err);
+    if (status == AP_OK) {
+        j.out_fd = target.fd;
+        status = quantize(&j, &reply, &err);
+        if (status == AP_OK)
+            status = ap_file_new_commit(&target, 0644, &err);
+        else
+            ap_file_new_abort(&target);
+    }
+    int code = status == AP_OK ? print_report(operands[1], &reply) : cli_failed(&err);
+    for (int i = 0; i < 2; i++)
+        if (j.fds[i] >= 0)
+            close(j.fds[i]);
+    ap_buf_deinit(&reply);
+    return code;
+}
+
+const cli_command cli_quantize = {
+    .name = "quantize",
+    .operands = "SOURCE TARGET",
+    .operands_min = 2,
+    .operands_max = 2,
+    .summary = "a model in fewer bits",
+    .description = "Writes the model of SOURCE, a GGUF file in F32, F16 or BF16, as the GGUF file TARGET with weights in another type. "
+                   "Norms, biases and routers stay as they are; the output, and in some layers the values and the end of the MLP, get a "
+                   "better type than the rest. The file has the same bytes whatever the number of threads.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .run = run,
+};
