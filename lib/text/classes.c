@@ -48,6 +48,11 @@ unsigned ap_class_compute(uint32_t code)
     }
 }
 
+bool ap_class_is_decimal(uint32_t code)
+{
+    return utf8proc_category((utf8proc_int32_t)code) == UTF8PROC_CATEGORY_ND;
+}
+
 void ap_classes_fill(ap_classes *classes)
 {
     for (uint32_t code = 0; code < AP_CLASSES_FLAT; code++)

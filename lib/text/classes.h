@@ -31,6 +31,8 @@ typedef struct ap_classes {
 
 void ap_classes_fill(ap_classes *classes);
 unsigned ap_class_compute(uint32_t code);
+/* Nd */
+bool ap_class_is_decimal(uint32_t code);
 
 static inline unsigned ap_class_of(const ap_classes *classes, uint32_t code)
 {

@@ -94,9 +94,11 @@ static size_t gpt2(const ap_classes *classes, const char *p, const char *end)
     return (size_t)(run_out(classes, q + n, end, SPACE | LETTER | NUMBER) - p);
 }
 
-/* The family of cl100k: `word` is LETTER or LETTER | MARK, written W below, `digits` how many numbers go together.
+/* The family of cl100k: `word` is LETTER or LETTER | MARK, written W below, `digits` how many numbers go together;
+ * without `lines` the [\r\n]* after other characters is not there.
  * (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?W+|\p{N}{1,digits}| ?[^\sW\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
-static inline size_t cl100k(const ap_classes *classes, const char *p, const char *end, unsigned word, unsigned digits)
+static inline size_t cl100k(const ap_classes *classes, const char *p, const char *end, unsigned word, unsigned digits,
+                            bool lines)
 {
     size_t n = contraction(p, end, true);
     if (n)
@@ -120,7 +122,7 @@ static inline size_t cl100k(const ap_classes *classes, const char *p, const char
         q = p;
     if (q < end && !(class_at(classes, q, end, &n) & (SPACE | word | LETTER | NUMBER))) {
         q = run_out(classes, q + n, end, SPACE | word | LETTER | NUMBER);
-        while (q < end && is_newline(*q))
+        while (lines && q < end && is_newline(*q))
             q++;
         return (size_t)(q - p);
     }
@@ -129,17 +131,22 @@ static inline size_t cl100k(const ap_classes *classes, const char *p, const char
 
 static size_t llama3(const ap_classes *classes, const char *p, const char *end)
 {
-    return cl100k(classes, p, end, LETTER, 3);
+    return cl100k(classes, p, end, LETTER, 3, true);
 }
 
 static size_t qwen2(const ap_classes *classes, const char *p, const char *end)
 {
-    return cl100k(classes, p, end, LETTER, 1);
+    return cl100k(classes, p, end, LETTER, 1, true);
 }
 
 static size_t qwen35(const ap_classes *classes, const char *p, const char *end)
 {
-    return cl100k(classes, p, end, LETTER | MARK, 1);
+    return cl100k(classes, p, end, LETTER | MARK, 1, true);
+}
+
+static size_t seed_coder(const ap_classes *classes, const char *p, const char *end)
+{
+    return cl100k(classes, p, end, LETTER, 1, false);
 }
 
 /* \p{N} */
@@ -182,6 +189,14 @@ static inline size_t punct_run(const ap_classes *classes, const char *p, const c
     return (size_t)(q - p);
 }
 
+/* One of them alone, as the component Punctuation cuts. */
+static size_t single_punct(const ap_classes *classes, const char *p, const char *end)
+{
+    size_t n;
+    (void)class_at(classes, p, end, &n);
+    return punct_run(classes, p, p + n, true);
+}
+
 static size_t falcon_punct(const ap_classes *classes, const char *p, const char *end)
 {
     return punct_run(classes, p, end, true);
@@ -221,7 +236,77 @@ static size_t spaced_punct(const ap_classes *classes, const char *p, const char 
     return spaced_run(classes, p, end, PUNCT);
 }
 
+/* The letters of deepseek-llm: those with case, as an older Unicode knew them. */
+static const struct {
+    uint32_t first, last;
+} cased_letters[] = {
+    {0x41, 0x5a}, {0x61, 0x7a}, {0xb5, 0xb5}, {0xc0, 0xd6}, {0xd8, 0xf6}, {0xf8, 0x1ba}, {0x1bc, 0x1bf},
+    {0x1c4, 0x293}, {0x295, 0x2af}, {0x370, 0x373}, {0x376, 0x376}, {0x377, 0x377}, {0x37b, 0x37d},
+    {0x37f, 0x37f}, {0x386, 0x386}, {0x388, 0x38a}, {0x38c, 0x38c}, {0x38e, 0x3a1}, {0x3a3, 0x3f5},
+    {0x3f7, 0x481}, {0x48a, 0x52f}, {0x531, 0x556}, {0x10a0, 0x10c5}, {0x13a0, 0x13f5}, {0x13f8, 0x13fd},
+    {0x1c90, 0x1cba}, {0x1cbd, 0x1cbf}, {0x1d00, 0x1d2b}, {0x1d6b, 0x1d77}, {0x1d79, 0x1d9a},
+    {0x1e00, 0x1f15}, {0x1f18, 0x1f1d}, {0x1f20, 0x1f45}, {0x1f48, 0x1f4d}, {0x1f50, 0x1f57},
+    {0x1f59, 0x1f59}, {0x1f5b, 0x1f5b}, {0x1f5d, 0x1f5d}, {0x1f5f, 0x1f7d}, {0x1f80, 0x1fb4},
+    {0x1fb6, 0x1fbc}, {0x1fbe, 0x1fbe}, {0x1fc2, 0x1fc4}, {0x1fc6, 0x1fcc}, {0x1fd0, 0x1fd3},
+    {0x1fd6, 0x1fdb}, {0x1fe0, 0x1fec}, {0x1ff2, 0x1ff4}, {0x1ff6, 0x1ffc}, {0x2102, 0x2102},
+    {0x2107, 0x2107}, {0x210a, 0x2113}, {0x2115, 0x2115}, {0x2119, 0x211d}, {0x2124, 0x2124},
+    {0x2126, 0x2126}, {0x2128, 0x2128}, {0x212a, 0x212d}, {0x212f, 0x2134}, {0x2139, 0x2139},
+    {0x213c, 0x213f}, {0x2145, 0x2149}, {0x214e, 0x214e}, {0x2183, 0x2183}, {0x2184, 0x2184},
+    {0x2c00, 0x2c7b}, {0x2c7e, 0x2ce4}, {0x2ceb, 0x2cee}, {0x2cf2, 0x2cf2}, {0x2cf3, 0x2cf3},
+    {0xa640, 0xa66d}, {0xa680, 0xa69b}, {0xa722, 0xa76f}, {0xa771, 0xa787}, {0xa78b, 0xa78e},
+    {0xab70, 0xabbf}, {0xfb00, 0xfb06}, {0xfb13, 0xfb17}, {0xff21, 0xff3a}, {0xff41, 0xff5a},
+    {0x10400, 0x1044f}, {0x104b0, 0x104d3}, {0x104d8, 0x104fb}, {0x10c80, 0x10cb2}, {0x10cc0, 0x10cf2},
+    {0x118a0, 0x118df}, {0x1e900, 0x1e943},
+};
+
+static bool is_cased_letter(uint32_t code)
+{
+    size_t low = 0, high = sizeof cased_letters / sizeof cased_letters[0];
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (code > cased_letters[middle].last)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof cased_letters / sizeof cased_letters[0] && code >= cased_letters[low].first;
+}
+
+/* [!-/:-~！-／：-～‘-‟　-。] */
+static bool is_llm_punct(uint32_t c)
+{
+    return (c >= '!' && c <= '/') || (c >= ':' && c <= '~') || (c >= 0xff01 && c <= 0xff0f) || (c >= 0xff1a && c <= 0xff5e) ||
+           (c >= 0x2018 && c <= 0x201f) || (c >= 0x3000 && c <= 0x3002);
+}
+
 typedef bool code_test(uint32_t code);
+
+/* \s?C+ for a set C that shares no character with \s but perhaps U+3000, which then begins either way. */
+static inline size_t spaced_codes(const ap_classes *classes, const char *p, const char *end, code_test *test)
+{
+    size_t n;
+    uint32_t code;
+    unsigned class = ap_class_at(classes, p, end, &n, &code);
+    const char *q = p, *start = class & SPACE ? p + n : p;
+    for (q = start; q < end; q += n) {
+        (void)ap_class_at(classes, q, end, &n, &code);
+        if (!test(code))
+            break;
+    }
+    if (q > start)
+        return (size_t)(q - p);
+    return start > p && test(0x3000) && (uint8_t)p[0] == 0xe3 ? (size_t)(start - p) : 0;
+}
+
+static size_t llm_letters(const ap_classes *classes, const char *p, const char *end)
+{
+    return spaced_codes(classes, p, end, is_cased_letter);
+}
+
+static size_t llm_punct(const ap_classes *classes, const char *p, const char *end)
+{
+    return spaced_codes(classes, p, end, is_llm_punct);
+}
 
 static inline size_t code_run(const char *p, const char *end, code_test *test)
 {
@@ -391,24 +476,157 @@ static size_t bloom(const ap_classes *classes, const char *p, const char *end)
     return q > start ? (size_t)(q - p) : 0;
 }
 
-static const ap_split splits[] = {
-    {"default", {default_punct, gpt2, digits, ascii_digits_3}},
-    {"gpt-2 mpt olmo jais phi-2 roberta-bpe", {gpt2}},
-    {"llama-bpe llama3 llama-v3 falcon3 pixtral lfm2", {llama3}, .adds_bos = true, .ignores_merges = true},
-    {"dbrx smaug-bpe chatglm-bpe glm4", {llama3}},
-    {"qwen2 stablelm2 deepseek-r1-qwen megrez hunyuan", {qwen2}},
-    {"qwen35", {qwen35}},
-    {"falcon", {falcon_punct, gpt2, ascii_digits_3}},
-    {"starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", {digit, gpt2}},
-    {"deepseek-coder", {newline, spaced_letters, spaced_punct, deepseek_coder_han, digit}},
-    {"deepseek-v3", {digits_3, deepseek_v3_cjk, deepseek_v3}},
-    {"tekken", {tekken}, .adds_bos = true, .ignores_merges = true},
-    {"gpt-4o llama4 minimax-m2", {o200k}},
-    {"bloom poro-chat gpt3-finnish", {bloom}},
-    {"viking", {bloom, digit}},
+/* [^\n]+|[\n]+ */
+static size_t lines(const ap_classes *classes, const char *p, const char *end)
+{
+    (void)classes;
+    const char *q = p;
+    if (*p != '\n') {
+        q = memchr(p, '\n', (size_t)(end - p));
+        return (size_t)((q ? q : end) - p);
+    }
+    while (q < end && *q == '\n')
+        q++;
+    return (size_t)(q - p);
+}
+
+/* U+2581 begins a word: what the component Metaspace cuts. */
+static size_t metaspace(const ap_classes *classes, const char *p, const char *end)
+{
+    (void)classes;
+    const char *q = memmem(p + 1, (size_t)(end - p) - 1, AP_METASPACE, sizeof AP_METASPACE - 1);
+    return (size_t)((q ? q : end) - p);
+}
+
+/* The expressions in parts that several share. */
+#define WHITE "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define GPT2_WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+"
+#define CL100K(word, digits, other) CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?" word "+|" digits "| ?" other "|" WHITE
+/* The same with possessive quantifiers, which change nothing here: \s*[\r\n] ends at the last newline as well. */
+#define TIKTOKEN(digits, newlines) \
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|" newlines \
+    "|\\s+(?!\\S)|\\s+"
+#define HIGH "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LOW "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define CASED(tail, digits)                                                                            \
+    "[^\\r\\n\\p{L}\\p{N}]?" HIGH "*" LOW "+" tail "|[^\\r\\n\\p{L}\\p{N}]?" HIGH "+" LOW "*" tail "|" digits \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" WHITE
+
+#define LLM_LETTERS \
+    "\\s?[" \
+    "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370" \
+    "-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-" \
+    "\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-" \
+    "\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-" \
+    "\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4" \
+    "\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a" \
+    "-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-" \
+    "\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-" \
+    "\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-" \
+    "\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-" \
+    "\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943" \
+    "]+"
+
+/* A scanner and the expressions, as files spell them, that it matches; the first stands for all.  A carriage return and
+ * a newline may stand in a file as themselves. */
+enum { SPELLINGS_MAX = 4 };
+static const struct {
+    ap_scan *scan; /* NULL: see piece_end */
+    const char *expressions[SPELLINGS_MAX];
+} scanners[] = {
+    [AP_SCAN_GPT2] = {gpt2, {GPT2_WORDS "|\\s+(?!\\S)|\\s+", GPT2_WORDS "|\\s+(?!\\S)"}},
+    [AP_SCAN_LLAMA3] = {llama3, {CL100K("\\p{L}", "\\p{N}{1,3}", "[^\\s\\p{L}\\p{N}]+[\\r\\n]*"),
+                                 TIKTOKEN("\\p{N}{1,3}", "\\s*[\\r\\n]"), TIKTOKEN("\\p{N}{1,3}", "\\s*[\\r\\n]+")}},
+    [AP_SCAN_QWEN2] = {qwen2, {CL100K("\\p{L}", "\\p{N}", "[^\\s\\p{L}\\p{N}]+[\\r\\n]*"),
+                               TIKTOKEN("\\p{N}", "\\s*[\\r\\n]"), TIKTOKEN("\\p{N}", "\\s*[\\r\\n]+"),
+                               CL100K("\\p{L}", "\\p{N}{1}", "[^\\s\\p{L}\\p{N}]+[\\r\\n]*")}},
+    [AP_SCAN_QWEN35] = {qwen35, {CL100K("[\\p{L}\\p{M}]", "\\p{N}", "[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*")}},
+    [AP_SCAN_SEED_CODER] = {seed_coder, {CL100K("\\p{L}", "\\p{N}{1}", "[^\\s\\p{L}\\p{N}\\r\\n]+"),
+                                         CL100K("\\p{L}", "\\p{N}", "[^\\s\\p{L}\\p{N}\\r\\n]+")}},
+    [AP_SCAN_TEKKEN] = {tekken, {CASED("", "\\p{N}")}},
+    [AP_SCAN_O200K] = {o200k, {CASED(CONTRACTION "?", "\\p{N}{1,3}")}},
+    [AP_SCAN_DEEPSEEK_V3] = {deepseek_v3,
+                             {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+                              "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" WHITE}},
+    [AP_SCAN_DEEPSEEK_V3_CJK] = {deepseek_v3_cjk, {"[一-龥぀-ゟ゠-ヿ]+"}},
+    [AP_SCAN_DEEPSEEK_HAN] = {deepseek_coder_han, {"[一-龥ࠀ-一가-퟿]+"}},
+    [AP_SCAN_LLM_LETTERS] = {llm_letters, {LLM_LETTERS}},
+    [AP_SCAN_LLM_PUNCT] = {llm_punct, {"\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"}},
+    [AP_SCAN_NEWLINE] = {newline, {"[\\r\\n]"}},
+    [AP_SCAN_SPACED_LETTERS] = {spaced_letters, {"\\s?\\p{L}+"}},
+    [AP_SCAN_SPACED_PUNCT] = {spaced_punct, {"\\s?\\p{P}+"}},
+    [AP_SCAN_TAIL] = {NULL, {"\\s+$"}},
+    [AP_SCAN_DIGIT] = {digit, {"\\p{N}"}},
+    [AP_SCAN_DIGITS] = {digits, {"\\p{N}+"}},
+    [AP_SCAN_DIGITS_3] = {digits_3, {"\\p{N}{1,3}"}},
+    [AP_SCAN_ASCII_DIGITS_3] = {ascii_digits_3, {"[0-9][0-9][0-9]"}},
+    [AP_SCAN_DIGIT_GROUPS] = {NULL, {"(?=(\\d{3})+(?!\\d))"}},
+    [AP_SCAN_PUNCT] = {single_punct, {"[\\p{P}\\$\\+<=>\\^~\\|`]"}},
+    [AP_SCAN_PUNCT_RUN] = {falcon_punct, {"[\\p{P}\\$\\+<=>\\^~\\|`]+"}},
+    [AP_SCAN_DEFAULT_PUNCT] = {default_punct, {"[\\p{P}\\$\\+<=>\\^~\\|]+"}},
+    [AP_SCAN_BLOOM] = {bloom, {" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+",
+                               " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"}},
+    [AP_SCAN_LINES] = {lines, {"[^\\n]+|[\\n]+"}},
+    [AP_SCAN_METASPACE] = {metaspace, {AP_METASPACE "[^" AP_METASPACE "]*|[^" AP_METASPACE "]+"}},
 };
 
-enum { SPLIT_COUNT = sizeof splits / sizeof splits[0] };
+static const ap_split splits[] = {
+    {"default", {AP_SCAN_DEFAULT_PUNCT, AP_SCAN_GPT2, AP_SCAN_DIGITS, AP_SCAN_ASCII_DIGITS_3}},
+    {"gpt-2 mpt olmo jais phi-2 roberta-bpe", {AP_SCAN_GPT2}},
+    {"llama-bpe llama3 llama-v3 falcon3 pixtral lfm2", {AP_SCAN_LLAMA3}, .adds_bos = true, .ignores_merges = true},
+    {"dbrx smaug-bpe chatglm-bpe glm4", {AP_SCAN_LLAMA3}},
+    {"qwen2 stablelm2 deepseek-r1-qwen megrez hunyuan bailingmoe", {AP_SCAN_QWEN2}},
+    {"qwen35", {AP_SCAN_QWEN35}},
+    {"seed-coder", {AP_SCAN_SEED_CODER}},
+    {"falcon", {AP_SCAN_PUNCT_RUN, AP_SCAN_GPT2, AP_SCAN_ASCII_DIGITS_3}},
+    {"starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", {AP_SCAN_DIGIT, AP_SCAN_GPT2}},
+    {"deepseek-llm", {AP_SCAN_NEWLINE, AP_SCAN_LLM_LETTERS, AP_SCAN_LLM_PUNCT, AP_SCAN_TAIL, AP_SCAN_DEEPSEEK_HAN, AP_SCAN_DIGITS}},
+    {"deepseek-coder", {AP_SCAN_NEWLINE, AP_SCAN_SPACED_LETTERS, AP_SCAN_SPACED_PUNCT, AP_SCAN_DEEPSEEK_HAN, AP_SCAN_DIGIT}},
+    {"deepseek-v3 joyai-llm", {AP_SCAN_DIGITS_3, AP_SCAN_DEEPSEEK_V3_CJK, AP_SCAN_DEEPSEEK_V3}},
+    {"tekken", {AP_SCAN_TEKKEN}, .adds_bos = true, .ignores_merges = true},
+    {"gpt-4o llama4 minimax-m2", {AP_SCAN_O200K}},
+    {"bloom poro-chat gpt3-finnish", {AP_SCAN_BLOOM}},
+    {"viking", {AP_SCAN_BLOOM, AP_SCAN_DIGIT}},
+    {"superbpe", {AP_SCAN_DIGITS, AP_SCAN_DIGIT_GROUPS}},
+};
+
+enum { SPLIT_COUNT = sizeof splits / sizeof splits[0], SCANNER_COUNT = sizeof scanners / sizeof scanners[0] };
+
+/* Whether `text` spells the expression, \r and \n perhaps as the characters themselves. */
+static bool spells(ap_str text, const char *expression)
+{
+    size_t i = 0;
+    for (; i < text.len && *expression; i++) {
+        char c = text.ptr[i];
+        if (is_newline(c) && expression[0] == '\\' && expression[1] == (c == '\n' ? 'n' : 'r'))
+            expression += 2;
+        else if (c == *expression)
+            expression++;
+        else
+            return false;
+    }
+    return i == text.len && !*expression;
+}
+
+unsigned ap_split_scanner(ap_str expression)
+{
+    for (unsigned i = 1; i < SCANNER_COUNT; i++)
+        for (unsigned k = 0; k < SPELLINGS_MAX && scanners[i].expressions[k]; k++)
+            if (spells(expression, scanners[i].expressions[k]))
+                return i;
+    return AP_SCAN_NONE;
+}
+
+const char *ap_split_expression(unsigned scanner) { return scanners[scanner].expressions[0]; }
+
+const ap_split *ap_split_same(const ap_split *split)
+{
+    for (unsigned i = 0; i < SPLIT_COUNT; i++)
+        if (memcmp(splits[i].stages, split->stages, sizeof split->stages) == 0)
+            return &splits[i];
+    return NULL;
+}
 
 const ap_split *ap_split_find(ap_str name)
 {
@@ -449,16 +667,81 @@ void ap_splitter_begin(ap_splitter *splitter, const ap_classes *classes, const a
         splitter->ends[i] = text.ptr;
 }
 
-/* The end of the match that starts at p, or of the gap before the next match. */
-static const char *piece_end(const ap_classes *classes, ap_split_stage *stage, const char *p, const char *end)
+/* Where the whitespace at the end of p..end begins. */
+static const char *tail_start(const ap_classes *classes, const char *p, const char *end)
 {
-    size_t n = stage(classes, p, end);
+    const char *tail = end;
+    while (tail > p) {
+        const char *q = tail - 1;
+        while (q > p && tail - q < 4 && ((uint8_t)*q & 0xc0) == 0x80)
+            q--;
+        size_t n;
+        if (!(class_at(classes, q, tail, &n) & SPACE) || q + n != tail)
+            break;
+        tail = q;
+    }
+    return tail;
+}
+
+/* (?=(\d{3})+(?!\d)) cuts before each position from which 3, 6, 9 … digits follow.  What is left of a run is counted
+ * once: `grouped` remembers where a run ends that was cut at such a position already. */
+static const char *group_end(ap_splitter *s, const char *p, const char *end)
+{
+    const char *q = p;
+    size_t n;
+    uint32_t code;
+    if (s->grouped > p && s->grouped <= end) {
+        for (unsigned i = 0; i < 3; i++) {
+            (void)class_at(s->classes, q, s->grouped, &n);
+            q += n;
+        }
+        if (q < s->grouped)
+            return q;
+    }
+    while (q < end) {
+        const char *run = q;
+        size_t count = 0;
+        while (q < end && (ap_class_at(s->classes, q, end, &n, &code) & NUMBER) && ap_class_is_decimal(code)) {
+            q += n;
+            count++;
+        }
+        size_t first = count % 3 ? count % 3 : run == p ? 3 : 0;
+        if (count >= 3 && !(run == p && count == 3)) {
+            s->grouped = q;
+            for (; first; first--) {
+                (void)class_at(s->classes, run, end, &n);
+                run += n;
+            }
+            return run;
+        }
+        if (q < end) {
+            (void)class_at(s->classes, q, end, &n);
+            q += n;
+        }
+    }
+    return end;
+}
+
+/* The end of the match that starts at p, or of the gap before the next match. */
+static const char *piece_end(ap_splitter *s, unsigned level, const char *p, const char *end)
+{
+    unsigned stage = s->split->stages[level];
+    const char *tail;
+    size_t n;
+    if (stage == AP_SCAN_DIGIT_GROUPS)
+        return group_end(s, p, end);
+    if (stage == AP_SCAN_TAIL) { /* each position on its own would read a run of spaces again and again */
+        tail = tail_start(s->classes, p, end);
+        return tail > p ? tail : end;
+    }
+    ap_scan *scan = scanners[stage].scan;
+    n = scan(s->classes, p, end);
     if (n)
         return p + n;
     do {
-        class_at(classes, p, end, &n);
+        class_at(s->classes, p, end, &n);
         p += n;
-    } while (p < end && !stage(classes, p, end));
+    } while (p < end && !scan(s->classes, p, end));
     return p;
 }
 
@@ -469,8 +752,7 @@ bool ap_splitter_next(ap_splitter *splitter, ap_str *word)
         if (level-- == 0)
             return false;
     for (; level < splitter->depth; level++)
-        splitter->ends[level + 1] =
-            piece_end(splitter->classes, splitter->split->stages[level], splitter->p, splitter->ends[level]);
+        splitter->ends[level + 1] = piece_end(splitter, level, splitter->p, splitter->ends[level]);
     *word = (ap_str){splitter->p, (size_t)(splitter->ends[level] - splitter->p)};
     splitter->p = splitter->ends[level];
     return true;

@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { TEXT_BYTES_MAX = 1 << 16 };
 
 static const char *const pres[] = {"smollm", "gpt-2", "llama-bpe", "qwen2", "qwen35", "falcon", "default", "tekken", "gpt-4o",
-                                   "deepseek-coder", "deepseek-v3", "bloom", "viking"};
+                                   "deepseek-coder", "deepseek-v3", "bloom", "viking", "deepseek-llm", "seed-coder", "superbpe"};
 enum { PRE_COUNT = sizeof pres / sizeof pres[0] };
 
 /* One of each, made once; the last is SentencePiece. */

@@ -70,6 +70,8 @@ static void llama3_runs_take_linear_time(void **state) { long_runs("llama-bpe", 
 static void o200k_runs_take_linear_time(void **state) { long_runs("gpt-4o", 3); }
 static void default_runs_take_linear_time(void **state) { long_runs("default", 5); }
 static void deepseek_runs_take_linear_time(void **state) { long_runs("deepseek-v3", 3); }
+static void deepseek_llm_runs_take_linear_time(void **state) { long_runs("deepseek-llm", 1); }
+static void superbpe_runs_take_linear_time(void **state) { long_runs("superbpe", 3); }
 static void bloom_runs_take_linear_time(void **state) { long_runs("viking", 5); }
 static void sentencepiece_runs_take_linear_time(void **state) { long_runs(NULL, 2); }
 
@@ -84,6 +86,7 @@ int main(void)
         cmocka_unit_test(smollm_runs_take_linear_time),   cmocka_unit_test(llama3_runs_take_linear_time),
         cmocka_unit_test(o200k_runs_take_linear_time),    cmocka_unit_test(default_runs_take_linear_time),
         cmocka_unit_test(deepseek_runs_take_linear_time), cmocka_unit_test(bloom_runs_take_linear_time),
+        cmocka_unit_test(deepseek_llm_runs_take_linear_time), cmocka_unit_test(superbpe_runs_take_linear_time),
         cmocka_unit_test(sentencepiece_runs_take_linear_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
