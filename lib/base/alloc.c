@@ -10,11 +10,12 @@ enum { VECTOR_ALIGN = 64 };
 static atomic_uint_fast64_t alloc_seen;
 static atomic_uint_fast64_t alloc_fail_from; /* 0: never */
 static atomic_bool alloc_fail_for_ever;
-
 static atomic_uint_fast64_t alloc_bytes;
 
 static bool must_fail(size_t bytes)
 {
+    if (bytes > PTRDIFF_MAX)
+        return true; /* no object is so large, and checkers of memory take the question for a fault */
     uint64_t from = atomic_load_explicit(&alloc_fail_from, memory_order_relaxed);
     if (from == 0)
         return false;

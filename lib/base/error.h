@@ -34,7 +34,11 @@ void ap_error_prefix(ap_error *err, const char *prefix);
             return ap_try_status_;                   \
     } while (0)
 
-/* True by construction; a failure is our bug.  Checked in debug builds. */
+/* True by construction; a failure is our bug.  With NDEBUG it is compiled and not evaluated. */
+#ifdef NDEBUG
+#define ap_assert(condition) ((void)sizeof(!(condition)))
+#else
 #define ap_assert(condition) assert(condition)
+#endif
 
 #endif

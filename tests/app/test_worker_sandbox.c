@@ -26,6 +26,9 @@
 #include "base/pool.h"
 #include "worker/sandbox.h"
 
+#undef NDEBUG /* one test is about what assert does where it is there */
+#include <assert.h>
+
 static char victim_path[] = "/tmp/aperto-sandbox-XXXXXX";
 static int victim_fd = -1;
 
