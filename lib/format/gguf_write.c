@@ -184,9 +184,11 @@ static ap_status put_out(ap_gguf_writer *w, const void *bytes, uint64_t count, a
 static ap_status put_padding(ap_gguf_writer *w, ap_error *err)
 {
     static const unsigned char zeros[4096];
-    uint64_t count = padding(w, w->written);
-    ap_assert(count <= sizeof zeros);
-    return put_out(w, zeros, count, err);
+    for (uint64_t count = padding(w, w->written), part; count; count -= part) {
+        part = count < sizeof zeros ? count : sizeof zeros;
+        AP_TRY(put_out(w, zeros, part, err));
+    }
+    return AP_OK;
 }
 
 /* Names, their repetition, dimensions and values have one judge: what the reader refuses is refused here. */

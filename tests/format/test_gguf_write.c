@@ -223,6 +223,35 @@ static void keys_that_the_reader_refuses_are_not_written(void **state)
     }
 }
 
+static void every_alignment_is_written_as_it_is_read(void **state)
+{
+    for (uint32_t alignment = AP_GGUF_ALIGNMENT_MIN; alignment <= AP_GGUF_ALIGNMENT_MAX; alignment *= 2) {
+        ap_gguf_writer *w;
+        uint64_t dims[] = {5}, file_bytes;
+        assert_ok(ap_gguf_writer_create(&w, alignment, err));
+        assert_ok(ap_gguf_writer_tensor(w, AP_STR("a"), AP_TYPE_I8, 1, dims, err));
+        assert_ok(ap_gguf_writer_tensor(w, AP_STR("b"), AP_TYPE_I8, 1, dims, err));
+        int fd = ap_test_temporary();
+        assert_ok(ap_gguf_writer_begin(w, fd, err));
+        assert_ok(ap_gguf_writer_data(w, "first", 5, err));
+        assert_ok(ap_gguf_writer_data(w, "other", 5, err));
+        assert_ok(ap_gguf_writer_end(w, &file_bytes, err));
+        ap_gguf_writer_destroy(&w);
+        ap_mapping file;
+        ap_gguf *g;
+        assert_ok(ap_file_map(fd, &file, err));
+        assert_true(file.len == file_bytes);
+        assert_ok(ap_gguf_open(&g, file.ptr, file.len, err));
+        const ap_gguf_tensor *a = ap_gguf_tensor_at(g, 0), *b = ap_gguf_tensor_at(g, 1);
+        assert_true(a->offset % alignment == 0 && b->offset == a->offset + alignment);
+        assert_memory_equal(ap_gguf_data(g, a), "first", 5);
+        assert_memory_equal(ap_gguf_data(g, b), "other", 5);
+        ap_gguf_close(&g);
+        ap_file_unmap(&file);
+        close(fd);
+    }
+}
+
 static void data_must_be_what_was_declared(void **state)
 {
     ap_gguf_writer *w;
@@ -250,6 +279,7 @@ int main(void)
         cmocka_unit_test(keys_are_counted_as_the_reader_counts),
         cmocka_unit_test(tensors_that_the_reader_refuses_are_not_written),
         cmocka_unit_test(keys_that_the_reader_refuses_are_not_written),
+        cmocka_unit_test(every_alignment_is_written_as_it_is_read),
         cmocka_unit_test(data_must_be_what_was_declared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
