@@ -271,6 +271,8 @@ static void put_keys(writer *w, const ap_tiny_model *m)
     key_u32(w, "llama.rope.dimension_count", m->width / m->heads);
     key_f32(w, "llama.rope.freq_base", 10000);
     key_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    if (m->rope_scale > 0)
+        key_f32(w, "llama.rope.scale_linear", m->rope_scale);
     put_vocabulary(w);
 }
 

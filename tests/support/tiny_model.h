@@ -24,6 +24,7 @@ typedef struct ap_tiny_model {
     bool has_output;     /* an output matrix of its own; else tied */
     bool has_bias;       /* q, k and v have biases */
     bool has_rope_freqs; /* rotary divisors */
+    float rope_scale;    /* linear scaling under its old key; 0: none */
     uint32_t spare_rows; /* rows of embedding and output beyond the vocabulary */
     const char *extra_vector; /* the name of one more tensor, or NULL */
     uint32_t nan_token;  /* the embedding of this token is NaN; 0: none */
