@@ -178,6 +178,7 @@ typedef struct ap_model_info {
     char architecture[64], name[128], license[128], quantization[16];
     char source_sha256[65];
     uint64_t parameter_count, weight_bytes, file_bytes;
+    uint64_t int8_weights; /* of all layers' products that multiply 8-bit codes: each once per token */
     uint32_t context_tokens, vocab_count, layer_count, embedding_width;
     uint32_t kv_token_bytes_f16; /* KV memory of one token in f16 */
     bool has_chat_template;
@@ -309,6 +310,10 @@ AP_API ap_status ap_engine_logits(ap_engine *engine, const int32_t *ids, size_t 
 /* Levels of vector instructions this program has kernels for and this CPU can run, best first: "avx512vnni",
  * "avx512", "avx2", "plain".  NULL past the end. */
 AP_API const char *ap_isa_available(unsigned index);
+/* How many operations on 8-bit codes (a product and its addition are two) this machine can do in a second with a level
+ * (NULL: the best) on so many threads (0: one per available CPU), all operands in registers: no product of 8-bit
+ * weights is faster.  Takes about a second. */
+AP_API ap_status ap_isa_int8_ops(const char *isa, unsigned threads, double *ops_per_s, ap_error *err);
 
 #ifdef __cplusplus
 }

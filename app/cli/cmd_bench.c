@@ -160,8 +160,14 @@ static ap_status measure_reading(unsigned thread_count, double *bytes_per_s, ap_
     return status;
 }
 
-static ap_status report(ap_oneshot *self, timing *t, unsigned thread_count, const char *level, double bytes_per_token,
-                        double bytes_per_s, bool is_first, ap_error *err)
+/* What this machine could do, and what a token needs of it. */
+typedef struct ceilings {
+    double bytes_per_s, int8_per_s;
+    double bytes_per_token, int8_per_token; /* the first of a generated one, the second of one in a prompt */
+} ceilings;
+
+static ap_status report(ap_oneshot *self, timing *t, const ap_engine_stats *stats, const ceilings *c, bool is_first,
+                        ap_error *err)
 {
     ap_buf out = {0};
     size_t n = (size_t)repetitions;
@@ -171,19 +177,24 @@ static ap_status report(ap_oneshot *self, timing *t, unsigned thread_count, cons
     bool is_generate = strcmp(t->kind, "prompt") != 0;
     char of_ceiling[32] = "null";
     if (is_generate)
-        (void)snprintf(of_ceiling, sizeof of_ceiling, "%.3f", bytes_per_token * median / bytes_per_s);
+        (void)snprintf(of_ceiling, sizeof of_ceiling, "%.3f", c->bytes_per_token * median / c->bytes_per_s);
+    else if (c->int8_per_token > 0)
+        (void)snprintf(of_ceiling, sizeof of_ceiling, "%.3f", c->int8_per_token * median / c->int8_per_s);
+    long long requests = is_generate ? (long long)batch : 1;
     ap_status status;
     if (as_json)
         status = ap_buf_printf(&out, err,
-                               "%s{\"kind\":\"%s\",\"tokens\":%" PRIu64 ",\"depth\":%lld,\"batch\":%lld,\"threads\":%u,\"isa\":\"%s\",\"tokens_per_s\":%.2f,"
-                               "\"min\":%.2f,\"max\":%.2f,\"repetitions\":%lld,\"of_ceiling\":%s}",
-                               is_first ? "" : ",", t->kind, t->tokens, (long long)depth, is_generate ? (long long)batch : 1LL, thread_count,
-                               level, median, slowest, fastest, (long long)repetitions, of_ceiling);
+                               "%s{\"kind\":\"%s\",\"tokens\":%" PRIu64 ",\"depth\":%lld,\"batch\":%lld,\"threads\":%u,"
+                               "\"isa\":\"%s\",\"tokens_per_s\":%.2f,\"min\":%.2f,\"max\":%.2f,\"repetitions\":%lld,"
+                               "\"of_ceiling\":%s}",
+                               is_first ? "" : ",", t->kind, t->tokens, (long long)depth, requests, stats->threads,
+                               stats->isa, median, slowest, fastest, (long long)repetitions, of_ceiling);
     else
-        status = ap_buf_printf(&out, err, "%-9s %6" PRIu64 " tokens  depth %lld  batch %lld  threads %u  %s  %9.2f tokens/s  (%.2f to %.2f, %lld runs)%s%s\n",
-                               t->kind, t->tokens, (long long)depth, is_generate ? (long long)batch : 1LL, thread_count, level, median,
-                               slowest, fastest, (long long)repetitions, is_generate ? "  of memory speed: " : "",
-                               is_generate ? of_ceiling : "");
+        status = ap_buf_printf(&out, err,
+                               "%-9s %6" PRIu64 " tokens  depth %lld  batch %lld  threads %u  %s  %9.2f tokens/s  "
+                               "(%.2f to %.2f, %lld runs)  of %s: %s\n",
+                               t->kind, t->tokens, (long long)depth, requests, stats->threads, stats->isa, median, slowest,
+                               fastest, (long long)repetitions, is_generate ? "memory speed" : "8-bit products", of_ceiling);
     if (status == AP_OK)
         status = ap_oneshot_write(self, out.ptr, out.len, err);
     ap_buf_deinit(&out);
@@ -192,24 +203,28 @@ static ap_status report(ap_oneshot *self, timing *t, unsigned thread_count, cons
 
 static ap_status with_engine(ap_oneshot *self, ap_engine *engine, const ap_model_info *info, ap_error *err)
 {
-    double bytes_per_s = 1;
     timing p = {.kind = "prompt", .tokens = (uint64_t)prompt};
     timing g = {.kind = batch > 1 ? "batch" : "generate", .tokens = (uint64_t)(generate * batch)};
     AP_TRY(measure(engine, info->vocab_count, &p, &g, err));
     ap_engine_stats stats;
     ap_engine_stats_of(engine, &stats);
-    AP_TRY(measure_reading(stats.threads, &bytes_per_s, err));
     /* A step reads the weights once, however many requests it serves. */
-    double bytes_per_token = (double)info->weight_bytes / (double)batch;
+    ceilings c = {.bytes_per_token = (double)info->weight_bytes / (double)batch,
+                  .int8_per_token = 2.0 * (double)info->int8_weights};
+    AP_TRY(measure_reading(stats.threads, &c.bytes_per_s, err));
+    AP_TRY(ap_isa_int8_ops(stats.isa, stats.threads, &c.int8_per_s, err));
     if (as_json)
         AP_TRY(ap_oneshot_write(self, "{\"results\":[", 12, err));
     if (prompt)
-        AP_TRY(report(self, &p, stats.threads, stats.isa, bytes_per_token, bytes_per_s, true, err));
+        AP_TRY(report(self, &p, &stats, &c, true, err));
     if (generate)
-        AP_TRY(report(self, &g, stats.threads, stats.isa, bytes_per_token, bytes_per_s, !prompt, err));
+        AP_TRY(report(self, &g, &stats, &c, !prompt, err));
     ap_buf end = {0};
-    ap_status status = ap_buf_printf(&end, err, as_json ? "],\"ceilings\":{\"read_gb_s\":%.2f}}\n" : "memory is read at %.2f GB/s\n",
-                                     bytes_per_s / 1e9);
+    ap_status status =
+        ap_buf_printf(&end, err,
+                      as_json ? "],\"ceilings\":{\"read_gb_s\":%.2f,\"int8_gop_s\":%.1f}}\n"
+                              : "memory is read at %.2f GB/s; 8-bit products, two operations each, reach %.1f GOP/s\n",
+                      c.bytes_per_s / 1e9, c.int8_per_s / 1e9);
     if (status == AP_OK)
         status = ap_oneshot_write(self, end.ptr, end.len, err);
     ap_buf_deinit(&end);
@@ -259,9 +274,12 @@ const cli_command cli_bench = {
     .operands_min = 1,
     .operands_max = 1,
     .summary = "tokens per second of prompt and generation",
-    .description = "Measures reading a prompt and generating tokens on this machine: medians over repetitions, with the slowest and the "
-                   "fastest. Generation is greedy, from a context of one token (or of -d); of_ceiling says what part of the speed it reaches at which "
-                   "this machine can read the weights from memory.",
+    .description = "Measures reading a prompt and generating tokens on this machine: medians over repetitions, with the slowest and "
+                   "the fastest. Generation is greedy, from a context of one token (or of -d). of_ceiling says what part is reached "
+                   "of what this machine can do: for generation of the speed at which it can read the weights from memory; for a "
+                   "prompt of the 8-bit operations it can do in registers, with two per weight and token of all layers' 8-bit "
+                   "products counted. Attention is not counted, nor the output head, which a prompt needs once. Both ceilings are "
+                   "measured in about a second each.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

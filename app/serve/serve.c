@@ -134,6 +134,10 @@ ap_status ap_serve_run(const ap_serve_options *options, ap_error *err)
     if (status == AP_E_CANCELLED)
         status = AP_OK; /* asked for by signal */
     ap_workers_destroy(&workers, WORKER_GRACE_MS);
+    /* What came after the end began asked for the same: it is not to kill us when it is let through again. */
+    char late[sizeof(struct signalfd_siginfo)];
+    while (stop_fd >= 0 && read(stop_fd, late, sizeof late) > 0)
+        ;
     if (stop_fd >= 0)
         (void)close(stop_fd);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);

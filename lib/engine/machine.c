@@ -3,7 +3,6 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "engine/engine.h"
 
 void ap_release(void *pointer) { ap_free(pointer); }
@@ -16,4 +15,19 @@ const char *ap_isa_available(unsigned index)
             return ap_isa_name((ap_isa)isa);
     }
     return NULL;
+}
+
+ap_status ap_isa_int8_ops(const char *isa, unsigned threads, double *ops_per_s, ap_error *err)
+{
+    ap_isa level = ap_isa_detect();
+    ap_kernels kernels;
+    ap_pool *pool;
+    *ops_per_s = 0;
+    if (isa)
+        AP_TRY(ap_isa_parse(isa, &level, err));
+    AP_TRY(ap_kernels_get(level, &kernels, err));
+    AP_TRY(ap_pool_create(&pool, threads, err));
+    *ops_per_s = ap_ceiling_measure(&kernels, pool);
+    ap_pool_destroy(&pool);
+    return AP_OK;
 }

@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "kernel/attention.h"
+#include "kernel/ceiling.h"
 #include "kernel/elementary.h"
 #include "kernel/matmul.h"
 #include "kernel/vec.h"
@@ -47,6 +48,7 @@ typedef struct ap_kernels {
     ap_matmul_ops matmul;
     ap_vec_ops vec;
     ap_attention_ops attention;
+    ap_ceiling_ops ceiling;
 } ap_kernels;
 
 const char *ap_isa_name(ap_isa isa);

@@ -14,6 +14,7 @@
 typedef void ap_kernels_install_fn(ap_kernels *kernels);
 
 ap_kernels_install_fn ap_matmul_install_plain, ap_vec_install_plain;
+ap_kernels_install_fn ap_ceiling_install_plain;
 ap_kernels_install_fn ap_attention_install_f16_plain, ap_attention_install_f32_plain;
 
 #if AP_HAVE_X86
@@ -22,6 +23,7 @@ ap_kernels_install_fn ap_matmul_install_avx2, ap_matmul_install_avx512, ap_matmu
 ap_kernels_install_fn ap_vec_install_avx2, ap_vec_install_avx512;
 ap_kernels_install_fn ap_attention_install_f16_avx2, ap_attention_install_f32_avx2;
 ap_kernels_install_fn ap_attention_install_f16_avx512, ap_attention_install_f32_avx512;
+ap_kernels_install_fn ap_ceiling_install_avx2, ap_ceiling_install_avx512, ap_ceiling_install_avx512vnni;
 bool ap_x86_has(ap_isa isa);
 #endif
 

@@ -105,6 +105,8 @@ static void describe(ap_model *m)
         const ap_packed_tensor *t = ap_packed_at(m->packed, i);
         info->parameter_count += t->columns * t->rows;
         info->weight_bytes += t->bytes;
+        if (ap_str_starts(t->name, AP_STR("blk.")) && t->rows > 1 && ap_matmul_needs_codes(t->type))
+            info->int8_weights += t->columns * t->rows;
         if (t->rows > 1)
             type_bytes[t->type % 64] += t->bytes;
     }

@@ -179,6 +179,7 @@ expect 0 "" rm wide
 # A server: each name that is allowed, and no other
 "$aperto" serve tiny --port 0 --allow-host a.example --allow-host b.example >out 2>err </dev/null &
 server=$!
+trap 'kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
 python3 - <<'END' && ok || bad "serve with two names"
 import http.client, re, sys, time
 for _ in range(200):
@@ -192,6 +193,7 @@ for host, wanted in (("a.example", 200), ("b.example", 200), ("c.example", 403))
 END
 kill "$server" # the program itself: timeout would end by the signal as well, sometimes first
 wait "$server" && ok || bad "serve does not end well"
+trap 'rm -rf "$work"' EXIT
 
 # Tokens and bits
 expect 0 "" tokenize tiny "the <|im_end|> test" --json
@@ -209,6 +211,9 @@ for o in "--chunk 1" "--chunk 7" "--chunk 64" "--threads 1" "--threads 3" $("$ap
 done
 expect 0 "" bench tiny -p 16 -n 4 -r 1 --json
 json '[r["kind"] for r in d["results"]] == ["prompt", "generate"]'
+# One layer of six products' worth of 256 x 256 weights, two operations each.
+json 'abs(d["results"][0]["of_ceiling"] - d["results"][0]["tokens_per_s"] * 12 * 256 * 256 / 1e9 / d["ceilings"]["int8_gop_s"]) < 0.002'
+json 'd["results"][1]["of_ceiling"] > 0 and d["ceilings"]["int8_gop_s"] > 0.1 and d["ceilings"]["read_gb_s"] > 0.1'
 expect 0 "<|im_start|>assistant" render tiny --context chat.json
 
 # The library alone
