@@ -32,6 +32,9 @@ static ap_status print_address(void *context, const char *address, uint16_t at, 
         (void)snprintf(bracketed, sizeof bracketed, "[%.290s]", address);
         address = bracketed;
     }
+    if (strncmp(address, "127.", 4) != 0 && strcmp(address, "::1") != 0 && strcmp(address, "localhost") != 0)
+        (void)fprintf(stderr, "aperto: note: whoever reaches %s may use the model; there are no keys in this release. Another "
+                              "machine reaches it by its IP address, or by a name given with --allow-host\n", address);
     (void)printf("Aperto serves %s on http://%s:%u\n\n"
                  "  curl http://%s:%u/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                  "    -d '{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n\n"
@@ -44,19 +47,43 @@ static ap_status print_address(void *context, const char *address, uint16_t at, 
     return cli_flush(err);
 }
 
+typedef struct served {
+    const char *operand;
+    ap_store_entry entry;
+} served;
+
+/* The store's file of a model again, if the model is still the one that is served. */
+static ap_status reopen(void *context, int *fd, ap_error *err)
+{
+    const served *s = context;
+    ap_store *store;
+    ap_store_entry now;
+    AP_TRY(cli_open_store(&store, err));
+    ap_status status = ap_store_find(store, s->operand, &now, err);
+    if (status == AP_OK && strcmp(now.digest, s->entry.digest) != 0)
+        status = ap_fail(err, AP_E_INTEGRITY, "'%s' is another model now (%.12s, served was %.12s); start the server again to "
+                         "serve it", s->operand, now.digest, s->entry.digest);
+    if (status == AP_OK)
+        status = ap_store_open_blob(store, &now, NULL, NULL, fd, err);
+    ap_store_close(&store);
+    return status;
+}
+
 static int run(unsigned count, char **operands)
 {
     ap_error err = {0};
     ap_serve_options o = ap_serve_options_default();
-    ap_store_entry entries[AP_SERVE_MODELS_MAX];
+    served all[AP_SERVE_MODELS_MAX];
     ap_served_model models[AP_SERVE_MODELS_MAX];
     ap_status status = AP_OK;
     unsigned opened = 0;
     for (; opened < count && status == AP_OK; opened++) {
-        ap_store_entry *e = &entries[opened];
+        all[opened].operand = operands[opened];
+        ap_store_entry *e = &all[opened].entry;
         int fd = -1;
         status = cli_open_model(operands[opened], e, &fd, &err);
-        models[opened] = (ap_served_model){.name = e->name, .packed_fd = fd, .digest = e->digest, .created = e->created};
+        models[opened] = (ap_served_model){.name = e->name, .packed_fd = fd, .digest = e->digest, .created = e->created,
+                                            .reopen = reopen, .reopen_context = &all[opened]};
         for (unsigned i = 0; i < opened && status == AP_OK; i++)
             if (strcmp(models[i].name, e->name) == 0)
                 status = ap_fail(&err, AP_E_ARG, "two models have the name '%s'", e->name);
@@ -77,7 +104,7 @@ static int run(unsigned count, char **operands)
         o.sandbox = cli_sandbox;
         o.drain_s = (unsigned)drain;
         o.listening = print_address;
-        o.listening_context = entries[0].name;
+        o.listening_context = all[0].entry.name;
         status = cli_hint_memory(ap_serve_run(&o, &err), memory ? "--memory" : "--ctx", &err);
     }
     for (unsigned i = 0; i < opened; i++)

@@ -72,7 +72,7 @@ static void refusal_of(ap_status status, const char *message, const char *param,
         (void)ap_refuse(refusal, 429, NULL, "queue_full", "too many requests are at work or waiting; try again later");
         break;
     case AP_E_STATE:
-        (void)ap_refuse(refusal, 503, NULL, "model_not_ready", "the model is being started; try again");
+        (void)ap_refuse(refusal, 503, NULL, "model_not_ready", "the model is not ready; /readyz says why, try again later");
         break;
     case AP_E_WORKER:
         (void)ap_refuse(refusal, 503, NULL, "worker_ended",

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -23,10 +25,24 @@ typedef struct live_job {
     void *context;
 } live_job;
 
+/* Looking for a packed file again, beside the loop.  The thread alone writes until is_over. */
+typedef struct search {
+    const ap_served_model *model;
+    pthread_t thread;
+    bool is_running; /* the thread is not joined yet */
+    atomic_bool is_over;
+    int fd;
+    ap_status status;
+    ap_error error;
+} search;
+
 typedef struct unit {
     ap_supervisor *supervisor;
     const ap_served_model *model;
+    int packed_fd;       /* the model's, or own_fd */
+    int own_fd;          /* of a file that was found again; -1: none was */
     ap_file_stamp stamp; /* of the packed file, when its digest was right */
+    search search;
     live_job live[LIVE_MAX];
     size_t live_count;
 } unit;
@@ -41,6 +57,44 @@ struct ap_workers {
 
 static uint64_t now_ms(void) { return ap_clock_ns() / 1000000; }
 
+static void *look_for_file(void *context)
+{
+    search *s = context;
+    s->status = s->model->reopen(s->model->reopen_context, &s->fd, &s->error);
+    atomic_store(&s->is_over, true);
+    return NULL;
+}
+
+/* The file that was checked is not there as it was.  AP_E_STATE while it is looked for: the supervisor asks again. */
+static ap_status find_again(unit *u, ap_error *err)
+{
+    search *s = &u->search;
+    const char *name = u->model->name;
+    if (!u->model->reopen)
+        return ap_fail(err, AP_E_INTEGRITY, "the packed file of '%s' was changed since it was checked", name);
+    if (!s->is_running) {
+        s->model = u->model;
+        s->fd = -1;
+        atomic_store(&s->is_over, false);
+        if (pthread_create(&s->thread, NULL, look_for_file, s) != 0)
+            return ap_fail(err, AP_E_NOMEM, "no thread to look for the packed file of '%s'", name);
+        s->is_running = true;
+    }
+    if (!atomic_load(&s->is_over))
+        return ap_fail(err, AP_E_STATE, "the packed file of '%s' was changed; it is looked for in the store and compared", name);
+    (void)pthread_join(s->thread, NULL);
+    s->is_running = false;
+    if (s->status != AP_OK) {
+        if (err)
+            *err = s->error;
+        return s->status;
+    }
+    if (u->own_fd >= 0)
+        (void)close(u->own_fd);
+    u->packed_fd = u->own_fd = s->fd;
+    return ap_file_stamp_of(u->packed_fd, &u->stamp, err);
+}
+
 /* A restart is to cost a moment and not the minutes of a digest: the open file is the one that was
  * checked as long as its stamp is the same. */
 static ap_status open_model(void *context, int *fd, ap_error *err)
@@ -48,10 +102,10 @@ static ap_status open_model(void *context, int *fd, ap_error *err)
     unit *u = context;
     ap_file_stamp stamp;
     *fd = -1;
-    AP_TRY(ap_file_stamp_of(u->model->packed_fd, &stamp, err));
+    AP_TRY(ap_file_stamp_of(u->packed_fd, &stamp, err));
     if (!ap_file_stamp_equal(&stamp, &u->stamp))
-        return ap_fail(err, AP_E_INTEGRITY, "the packed file of '%s' was changed since it was checked", u->model->name);
-    *fd = fcntl(u->model->packed_fd, F_DUPFD_CLOEXEC, 3);
+        AP_TRY(find_again(u, err));
+    *fd = fcntl(u->packed_fd, F_DUPFD_CLOEXEC, 3);
     return *fd >= 0 ? AP_OK : ap_fail(err, AP_E_IO, "no descriptor for '%s': %s", u->model->name, strerror(errno));
 }
 
@@ -67,6 +121,8 @@ ap_status ap_workers_create(ap_workers **out, const ap_serve_options *o, ap_erro
     ap_status status = w->units ? AP_OK : ap_fail_nomem(err, o->model_count * sizeof *w->units);
     for (size_t i = 0; status == AP_OK && i < o->model_count; i++) {
         w->units[i].model = &o->models[i];
+        w->units[i].packed_fd = o->models[i].packed_fd;
+        w->units[i].own_fd = -1;
         status = ap_file_stamp_of(o->models[i].packed_fd, &w->units[i].stamp, err);
     }
     if (status != AP_OK)
@@ -83,6 +139,16 @@ void ap_workers_destroy(ap_workers **pointer, unsigned grace_ms)
         return;
     for (size_t i = 0; i < w->count; i++)
         ap_supervisor_destroy(&w->units[i].supervisor, grace_ms);
+    for (size_t i = 0; i < w->count; i++) {
+        unit *u = &w->units[i];
+        if (u->search.is_running) {
+            (void)pthread_join(u->search.thread, NULL);
+            if (u->search.fd >= 0)
+                (void)close(u->search.fd);
+        }
+        if (u->own_fd >= 0)
+            (void)close(u->own_fd);
+    }
     ap_free(w->units);
     ap_free(w);
 }

@@ -26,6 +26,11 @@ typedef struct ap_served_model {
     int packed_fd;      /* the packed file, read-only, digest checked by the caller */
     const char *digest; /* of the packed file, hex; for system_fingerprint */
     int64_t created;    /* Unix time of the import */
+    /* Finds the file of this digest again, read-only and compared, when the one above was changed or removed; the new
+     * descriptor becomes the server's.  Called in a thread of its own, since comparing takes long.  NULL: the model stays
+     * down until the server is started again. */
+    ap_status (*reopen)(void *context, int *fd, ap_error *err);
+    void *reopen_context;
 } ap_served_model;
 
 typedef struct ap_serve_options {

@@ -197,6 +197,49 @@ static void a_killed_worker_fails_its_requests_and_is_replaced(void **state)
     response_deinit(&r);
 }
 
+static atomic_uint reopened;
+
+/* The same bytes under another name, found after a while. */
+static ap_status find_copy(void *context, int *fd, ap_error *error)
+{
+    (void)usleep(100000);
+    atomic_fetch_add(&reopened, 1);
+    return ap_file_open(context, fd, error);
+}
+
+static void restart(void)
+{
+    response r;
+    pid_t old = worker_pid();
+    assert_int_equal(kill(old, SIGKILL), 0);
+    for (int i = 0; i < 2000 && (worker_pid() == old || worker_pid() == 0); i++)
+        (void)usleep(10000);
+    assert_true(wait_ready("ready", 20000));
+    assert_int_equal(ask("/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"a\"}", &r), 200);
+    response_deinit(&r);
+}
+
+/* A worker is not started from a file that is not the one whose digest was compared; the server looks for that one. */
+static void a_replaced_file_is_found_again(void **state)
+{
+    char path[] = "/tmp/aperto-serve-XXXXXX";
+    ap_buf bytes = {0};
+    int copy = mkostemp(path, O_CLOEXEC);
+    assert_ok(ap_file_read(packed_path, (size_t)1 << 30, &bytes, err));
+    assert_ok(ap_file_write_all(copy, bytes.ptr, bytes.len, err));
+    (void)close(copy);
+    ap_buf_deinit(&bytes);
+    model.reopen = find_copy;
+    model.reopen_context = path;
+    assert_int_equal(utimensat(AT_FDCWD, packed_path, NULL, 0), 0); /* another stamp */
+    restart();
+    assert_int_equal(atomic_load(&reopened), 1);
+    restart(); /* from the one found before */
+    assert_int_equal(atomic_load(&reopened), 1);
+    model.reopen = NULL;
+    (void)unlink(path);
+}
+
 typedef struct crowd {
     atomic_uint answered, refused, other;
 } crowd;
@@ -305,6 +348,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_file_that_is_no_model_is_told_at_the_start),
         cmocka_unit_test(many_clients_are_all_answered),
         cmocka_unit_test(a_killed_worker_fails_its_requests_and_is_replaced),
+        cmocka_unit_test(a_replaced_file_is_found_again),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
