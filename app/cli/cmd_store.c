@@ -3,7 +3,6 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,7 +18,7 @@ static const cli_option rm_options[] = {
     {"--yes", NULL, CLI_FLAG, &yes, .help = "Do not ask."},
 };
 static const cli_option pull_options[] = {
-    {"--as", "NAME", CLI_TEXT, &as_name, .help = "The name in the store; made from the file's name if not given."},
+    {"--as", "NAME", CLI_TEXT, &as_name, .help = "The name in the store; made from the source's own if not given."},
     CLI_OPTION_JSON(&as_json),
     CLI_OPTION_SANDBOX,
 };
@@ -184,8 +183,8 @@ static int run_rm(unsigned count, char **operands)
 
 const cli_command cli_rm = {
     .name = "rm", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "remove a model",
-    .description = "Removes a name from the store, and the model's bytes when no other name needs them. Of a GGUF file it removes what was packed "
-                   "at its first use, not the file. On a terminal it asks first.",
+    .description = "Removes a name from the store, and the model's bytes when no other name needs them. Of a GGUF file or a folder it removes what "
+                   "was packed at its first use, not the source. On a terminal it asks first.",
     .options = rm_options, .option_count = 1, .run = run_rm,
 };
 
@@ -197,13 +196,10 @@ static int run_pull(unsigned count, char **operands)
     ap_store *store;
     ap_store_entry entry;
     char title[] = "reading";
-    struct stat st;
     static const char *const schemes[] = {"hf:", "oci:", "https:", "http:"};
     for (size_t i = 0; i < 4; i++)
         if (strncmp(operands[0], schemes[i], strlen(schemes[i])) == 0)
-            return cli_error(CLI_MISUSE, "'%.400s': sources that begin with %s are not in this release; give a GGUF file", operands[0], schemes[i]);
-    if (stat(operands[0], &st) == 0 && S_ISDIR(st.st_mode))
-        return cli_error(CLI_FAILED, "'%.400s' is a folder; Hugging Face folders are not in this release, give a GGUF file", operands[0]);
+            return cli_error(CLI_MISUSE, "'%.400s': sources that begin with %s are not in this release; give a GGUF file or a folder", operands[0], schemes[i]);
     if (as_name && !ap_store_name_is_valid(as_name))
         return cli_error(CLI_MISUSE, "option --as: '%.100s' is no possible name: 1 to %d characters of A-Z a-z 0-9 . _ : -, not "
                          "starting with . or -, without '..'", as_name, AP_STORE_NAME_MAX);
@@ -227,6 +223,7 @@ static int run_pull(unsigned count, char **operands)
 
 const cli_command cli_pull = {
     .name = "pull", .operands = "SOURCE", .operands_min = 1, .operands_max = 1, .summary = "take a model into the store",
-    .description = "Checks a GGUF file, packs its weights and keeps the result in the store under a name. The file itself is not needed afterwards.",
+    .description = "Checks a GGUF file or a Hugging Face folder (config.json and *.safetensors), packs its weights and keeps the result in the "
+                   "store under a name. The source itself is not needed afterwards.",
     .options = pull_options, .option_count = 3, .run = run_pull,
 };

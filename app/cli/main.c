@@ -23,7 +23,7 @@ static void print_overview(void)
     (void)puts("Aperto runs open-weight language models on your own machine, with the same bits everywhere.\n\nUsage: aperto COMMAND …\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         (void)printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    (void)puts("\n'aperto COMMAND --help' tells more. MODEL is a name in the store or the path of a GGUF file.");
+    (void)puts("\n'aperto COMMAND --help' tells more. MODEL is a name in the store or the path of a GGUF file or of a folder.");
 }
 
 static void print_overview_man(void)

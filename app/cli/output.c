@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -153,7 +154,9 @@ ap_status cli_open_vocab(const char *model, int *fd, ap_error *err)
         AP_TRY(cli_open_store(&store, err));
         ap_status status = ap_store_find(store, model, &entry, err);
         ap_store_close(&store);
-        if (status != AP_OK || strcmp(entry.name, model) != 0)
+        struct stat st;
+        bool is_folder = stat(model, &st) == 0 && S_ISDIR(st.st_mode); /* its vocabulary is read when it is packed */
+        if (!is_folder && (status != AP_OK || strcmp(entry.name, model) != 0))
             return ap_file_open(model, fd, err);
     }
     return cli_open_model(model, &entry, fd, err);

@@ -37,9 +37,29 @@ ap_status ap_manifest_read(const char *path, ap_store_entry *entry, ap_file_stam
 /* Atomically; `stamp` (of a source given by path) may be NULL. */
 ap_status ap_manifest_write(const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp, ap_error *err);
 
+/* ---- source.c ---- */
+
+/* A model given by path, all its files open. */
+typedef struct ap_store_source {
+    ap_import_file *files; /* of a folder, by name; else one without a name */
+    int *fds;              /* the same descriptors */
+    size_t count;
+    bool is_folder;
+    ap_file_stamp stamp;
+} ap_store_source;
+
+/* On failure there is nothing to close.  What cannot be a model is refused by what is there instead. */
+ap_status ap_store_source_open(ap_store_source *out, const char *path, ap_error *err);
+void ap_store_source_close(ap_store_source *source);
+/* As it is now; equal to source->stamp unless a file changed since. */
+ap_status ap_store_source_stamp(const ap_store_source *source, ap_file_stamp *stamp, ap_error *err);
+/* Of a folder: the SHA-256 of what sha256sum prints for its files, in order of their names. */
+ap_status ap_store_source_hash(const ap_store_source *source, char sha256[AP_HASH_HEX], ap_progress *progress, void *context,
+                               ap_error *err);
+
 /* ---- pack.c ---- */
 
-/* With the lock held: reads and hashes a source file and packs it into a blob, unless a whole blob of these bytes
+/* With the lock held: reads and hashes a source and packs it into a blob, unless a whole blob of these bytes
  * is there.  Fills all of the entry but the name. */
 ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progress *progress, void *context,
                                ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err);

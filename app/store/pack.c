@@ -14,7 +14,8 @@
 enum { PATH_ROOM = AP_STORE_PATH_ROOM };
 
 typedef struct pack_job {
-    int source_fd, out_fd;
+    ap_store_source source;
+    int out_fd;
     char source_sha256[AP_HASH_HEX];
 } pack_job;
 
@@ -27,7 +28,9 @@ static ap_status pack_in_worker(ap_oneshot *self, void *context, ap_error *err)
                                  .progress = ap_oneshot_progress,
                                  .progress_context = self};
     ap_import_report report = {0};
-    AP_TRY(ap_model_import(job->source_fd, job->out_fd, &options, &report, err));
+    const ap_store_source *s = &job->source;
+    AP_TRY(s->is_folder ? ap_model_import_folder(s->files, s->count, job->out_fd, &options, &report, err)
+                        : ap_model_import(s->fds[0], job->out_fd, &options, &report, err));
     return ap_oneshot_write(self, &report, sizeof report, err);
 }
 
@@ -82,7 +85,7 @@ static ap_status run_worker(const ap_store *store, pack_job *job, ap_progress *p
                             ap_import_report *report, ap_error *err)
 {
     pack_reply reply = {.bytes = {.limit = sizeof *report}, .progress = progress, .context = context};
-    ap_oneshot_options options = {.fds = &job->source_fd, .fd_count = 1, .output_fd = job->out_fd, .sandbox = store->sandbox,
+    ap_oneshot_options options = {.fds = job->source.fds, .fd_count = job->source.count, .output_fd = job->out_fd, .sandbox = store->sandbox,
                                   .result = keep_reply, .progress = pass_progress, .context = &reply};
     ap_status status = ap_worker_oneshot(pack_in_worker, job, &options, err);
     if (status == AP_OK)
@@ -104,8 +107,8 @@ static bool blob_is_whole(const ap_store *store, const char *digest)
 }
 
 /* Packs an open source into a new blob; fills digest, sizes and report of the entry. */
-static ap_status pack(const ap_store *store, pack_job *job, const ap_file_stamp *source, ap_progress *progress, void *context,
-                      ap_store_entry *entry, ap_error *err)
+static ap_status pack(const ap_store *store, pack_job *job, ap_progress *progress, void *context, ap_store_entry *entry,
+                      ap_error *err)
 {
     char target[PATH_ROOM];
     ap_file_new file;
@@ -115,9 +118,9 @@ static ap_status pack(const ap_store *store, pack_job *job, const ap_file_stamp 
     job->out_fd = file.fd;
     ap_status status = run_worker(store, job, progress, context, &entry->report, err);
     if (status == AP_OK)
-        status = ap_file_stamp_of(job->source_fd, &stamp, err);
-    if (status == AP_OK && !ap_file_stamp_equal(&stamp, source))
-        status = ap_fail(err, AP_E_STATE, "the file changed while it was read");
+        status = ap_store_source_stamp(&job->source, &stamp, err);
+    if (status == AP_OK && !ap_file_stamp_equal(&stamp, &job->source.stamp))
+        status = ap_fail(err, AP_E_STATE, "the %s changed while it was read", job->source.is_folder ? "folder" : "file");
     if (status == AP_OK)
         status = ap_hash_file(file.fd, AP_HASH_BLAKE2B, entry->digest, NULL, NULL, err);
     if (status == AP_OK)
@@ -172,17 +175,17 @@ ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progr
     pack_job job;
     char full[PATH_MAX];
     bool is_known = false;
-    AP_TRY(ap_file_open(path, &job.source_fd, err));
-    ap_status status = ap_file_stamp_of(job.source_fd, stamp, err);
-    if (!realpath(path, full) || strlen(full) > AP_STORE_PATH_MAX)
+    ap_status status = ap_store_source_open(&job.source, path, err);
+    if (status == AP_OK && (!realpath(path, full) || strlen(full) > AP_STORE_PATH_MAX))
         status = ap_fail(err, AP_E_LIMIT, "the path is longer than %d bytes", AP_STORE_PATH_MAX);
     if (status == AP_OK)
-        status = ap_hash_file(job.source_fd, AP_HASH_SHA256, job.source_sha256, progress, context, err);
+        status = ap_store_source_hash(&job.source, job.source_sha256, progress, context, err);
     if (status == AP_OK)
         status = find_source(store, job.source_sha256, entry, &is_known, err);
     if (status == AP_OK && !is_known)
-        status = pack(store, &job, stamp, progress, context, entry, err);
-    close(job.source_fd);
+        status = pack(store, &job, progress, context, entry, err);
+    *stamp = job.source.stamp;
+    ap_store_source_close(&job.source);
     if (status != AP_OK) {
         ap_error_prefix(err, path);
         return status;

@@ -190,16 +190,15 @@ static ap_status note_needed(void *context, const char *path, const ap_store_ent
     return AP_OK;
 }
 
-/* A cached file that is gone, or another one now, will never be asked for under this stamp again. */
+/* A cached source that is gone, or another one now, will never be asked for under this stamp again. */
 static ap_status drop_stale(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
                             ap_error *err)
 {
-    int fd;
-    ap_file_stamp now;
+    ap_store_source now;
     bool is_fresh = false;
-    if (!entry->is_damaged && ap_file_open(entry->source, &fd, NULL) == AP_OK) {
-        is_fresh = ap_file_stamp_of(fd, &now, NULL) == AP_OK && ap_file_stamp_equal(&now, stamp);
-        close(fd);
+    if (!entry->is_damaged && ap_store_source_open(&now, entry->source, NULL) == AP_OK) {
+        is_fresh = ap_file_stamp_equal(&now.stamp, stamp);
+        ap_store_source_close(&now);
     }
     if (!is_fresh)
         (void)unlink(path);

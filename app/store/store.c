@@ -116,7 +116,7 @@ static ap_status find_near(ap_store *store, const char *name, ap_store_entry *en
     if (s.matches > 1)
         return ap_fail(err, AP_E_NOTFOUND, "'%s' is the start of %u digests; give more digits", name, s.matches);
     if (access(name, F_OK) == 0)
-        return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; for the file of that name write './%s'", name, name);
+        return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; for the file or folder of that name write './%s'", name, name);
     if (s.nearest[0])
         return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; did you mean '%s'?", name, s.nearest);
     return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; 'aperto list' shows those that are", name);
@@ -139,15 +139,15 @@ static ap_status look_for_stamp(void *context, const char *path, const ap_store_
     return AP_OK;
 }
 
-/* What was packed of a file before; s->path is empty if nothing was. */
+/* What was packed of a path before; s->path is empty if nothing was. */
 static ap_status find_cached(ap_store *store, const char *path, stamp_search *s, ap_error *err)
 {
-    int fd;
+    ap_store_source source;
     s->path[0] = 0;
-    AP_TRY(ap_file_open(path, &fd, err));
-    ap_status status = ap_file_stamp_of(fd, &s->stamp, err);
-    close(fd);
-    return status == AP_OK ? ap_store_walk(store, "cache", look_for_stamp, s, err) : status;
+    AP_TRY(ap_store_source_open(&source, path, err));
+    s->stamp = source.stamp;
+    ap_store_source_close(&source);
+    return ap_store_walk(store, "cache", look_for_stamp, s, err);
 }
 
 /* A manifest of exactly this name, whatever else the word may be. */
@@ -182,9 +182,15 @@ ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entr
 /* A name out of a file's: "Folder/My Model.Q4.gguf" becomes "my-model.q4". */
 static void make_name(const char *path, char name[AP_STORE_NAME_MAX + 1])
 {
-    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-    size_t length = strlen(base), n = 0;
-    if (length > 5 && strcmp(base + length - 5, ".gguf") == 0)
+    size_t end = strlen(path), n = 0;
+    while (end > 1 && path[end - 1] == '/') /* a folder */
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    const char *base = path + start;
+    size_t length = end - start;
+    if (length > 5 && strncmp(base + length - 5, ".gguf", 5) == 0)
         length -= 5;
     for (size_t i = 0; i < length && n < AP_STORE_NAME_MAX; i++) {
         char c = (char)tolower((unsigned char)base[i]);

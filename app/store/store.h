@@ -12,8 +12,8 @@
  * that one means).
  *
  * Names are 1 to 96 characters of A-Z a-z 0-9 . _ : -, not starting with . or -, without "..".
- * MODEL below is a name, the start of a digest, or the path of a GGUF file (whatever has a / or ends in
- * .gguf and is no name); a name wins.
+ * MODEL below is a name, the start of a digest, or the path of a GGUF file or of a Hugging Face folder (whatever has
+ * a / or ends in .gguf and is no name); a name wins.
  *
  * One handle per thread; any number of processes.
  *
@@ -58,7 +58,7 @@ ap_status ap_store_list(ap_store *store, ap_store_entry **entries, size_t *count
 /* What is known of MODEL; packs nothing.  AP_E_NOTFOUND names the nearest. */
 ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err);
 
-/* Imports a GGUF file under a name (NULL: made from the file's).  A source that is there already
+/* Imports a GGUF file or a folder under a name (NULL: made from its own).  A source that is there already
  * is not packed again, unless its blob is damaged: that mends it.  AP_E_STATE if the name means another model. */
 ap_status ap_store_import(ap_store *store, const char *path, const char *name, ap_progress *progress, void *context,
                           ap_store_entry *entry, ap_error *err);

@@ -22,7 +22,7 @@
 #include "worker/wire.h"
 
 enum {
-    FDS_MAX = 8,
+    FDS_MAX = AP_SANDBOX_FDS_MAX - 3, /* and the output, standard error, the socket */
     PIECE_BYTES = 256 * 1024,
     RESULT_BYTES_DEFAULT = 64 * 1024 * 1024,
     PROGRESS_NS = 50 * 1000 * 1000

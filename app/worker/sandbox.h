@@ -20,7 +20,7 @@
 
 #include "worker/worker.h"
 
-enum { AP_SANDBOX_CALLS_MAX = 45, AP_SANDBOX_STATE_BYTES = 200, AP_SANDBOX_FDS_MAX = 16 };
+enum { AP_SANDBOX_CALLS_MAX = 45, AP_SANDBOX_STATE_BYTES = 200, AP_SANDBOX_FDS_MAX = 320 };
 
 typedef enum ap_sandbox_use {
     AP_SANDBOX_USE_EVERY = 1,  /* serving workers and one-shots */

@@ -160,7 +160,7 @@ ap_status ap_oneshot_write(ap_oneshot *self, const void *bytes, size_t count, ap
 void ap_oneshot_progress(void *self, uint64_t done, uint64_t total);
 
 typedef struct ap_oneshot_options {
-    const int *fds; /* kept open, for reading: at most 8 */
+    const int *fds; /* kept open, for reading: at most 317 (the shards of a large model) */
     size_t fd_count;
     int output_fd; /* kept open, may also be written and cut to size (import); -1: none */
     ap_sandbox_mode sandbox;

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "model/hf.h"
+#include "model/model.h"
 #include "text/tokenizer.h"
 
 enum { ENDS_MAX = 3 };
@@ -72,7 +73,7 @@ static ap_status write_bare_ids(uint32_t rows, ap_gguf_writer *keys, ap_error *e
             status = ap_fail_nomem(err, NAME_ROOM);
     }
     if (status == AP_OK)
-        status = ap_gguf_writer_str(keys, "tokenizer.ggml.model", AP_STR("gpt2"), err);
+        status = ap_gguf_writer_str(keys, "tokenizer.ggml.model", AP_STR(AP_VOCAB_MODEL_NONE), err);
     if (status == AP_OK)
         status = ap_gguf_writer_str(keys, "tokenizer.ggml.pre", AP_STR("gpt-2"), err);
     if (status == AP_OK)

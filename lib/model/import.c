@@ -200,6 +200,8 @@ static ap_status report(import *im, ap_error *err)
     if (vocab->template_status != AP_OK)
         used += (size_t)snprintf(r->notes, sizeof r->notes, "The chat template cannot be used: %.200s. ",
                                  vocab->template_error.message);
+    else if (ap_vocab_has_ids_only(im->source->keys))
+        used += (size_t)snprintf(r->notes, sizeof r->notes, "The folder has no tokenizer: the model takes token ids and no text. ");
     else if (!r->has_chat_template)
         used += (size_t)snprintf(r->notes, sizeof r->notes, "There is no chat template: only plain completion works. ");
     if (im->has_widened && !im->decode_to_f32)

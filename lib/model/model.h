@@ -45,6 +45,7 @@ struct ap_model {
 
 struct ap_vocab {
     ap_tokenizer *tokenizer;
+    bool has_ids_only;          /* the source had no tokenizer */
     ap_template *chat_template; /* NULL: the model has none */
     ap_status template_status;  /* why it cannot be used, if it has one that was refused */
     ap_error template_error;
@@ -55,6 +56,10 @@ void ap_model_embed(const ap_model *model, uint32_t token, float *out);
 
 /* Reads and checks the sizes of a model; every refusal names the key, the value and the limit. */
 ap_status ap_hparams_read(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err);
+
+/* tokenizer.ggml.model of a model that came without a tokenizer; every token is there and unused. */
+#define AP_VOCAB_MODEL_NONE "none"
+bool ap_vocab_has_ids_only(const ap_gguf *gguf);
 
 /* The vocabulary and the template out of a file's metadata; copies what it keeps. */
 ap_status ap_vocab_create(ap_vocab **out, const ap_gguf *gguf, ap_error *err);

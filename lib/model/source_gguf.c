@@ -48,6 +48,20 @@ static void gguf_close(ap_source *s)
     ap_free(s->own);
 }
 
+/* What people take for a GGUF file and what is none; the reader would only say that the first bytes are wrong. */
+static ap_status refuse_others(const ap_mapping *file, ap_error *err)
+{
+    const unsigned char *b = file->ptr;
+    if (file->len > 8 && b[8] == '{' && memcmp(b, "GGUF", 4) != 0)
+        return ap_fail(err, AP_E_ARG, "this is a safetensors file, which has weights but no description of the model: give the folder "
+                       "that holds it with its config.json");
+    bool is_archive = file->len > 4 && memcmp(b, "PK\3\4", 4) == 0, is_pickle = file->len > 2 && b[0] == 0x80 && b[1] >= 2 && b[1] <= 5;
+    if (is_archive || is_pickle)
+        return ap_fail(err, AP_E_UNSUPPORTED, "this looks like a pickle file, as PyTorch saves weights: reading one can run code that is "
+                       "hidden in it, so it is never read; convert the weights to safetensors, or take a version of the model that has them");
+    return AP_OK;
+}
+
 ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err)
 {
     *out = (ap_source){0};
@@ -58,6 +72,8 @@ ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err)
     out->close = gguf_close;
     out->own = file;
     ap_status status = ap_file_map(fd, file, err);
+    if (status == AP_OK)
+        status = refuse_others(file, err);
     if (status == AP_OK)
         status = ap_gguf_open(&out->keys, file->ptr, file->len, err);
     if (status != AP_OK) {

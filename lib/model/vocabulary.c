@@ -45,11 +45,19 @@ static ap_status read_kind(const ap_gguf *gguf, ap_vocab_kind *kind, ap_error *e
         *kind = AP_VOCAB_BPE;
     else if (ap_str_is(model, "llama"))
         *kind = AP_VOCAB_SPM;
+    else if (ap_str_is(model, AP_VOCAB_MODEL_NONE))
+        *kind = AP_VOCAB_BPE; /* of which every token is unused */
     else
         return ap_fail(err, AP_E_UNSUPPORTED,
                        "key 'tokenizer.ggml.model' is '%.*s'; this release has gpt2 (byte-level BPE) and llama (SentencePiece)",
                        (int)(model.len < 40 ? model.len : 40), model.ptr);
     return AP_OK;
+}
+
+bool ap_vocab_has_ids_only(const ap_gguf *gguf)
+{
+    ap_str model = {0};
+    return ap_gguf_get_str(gguf, "tokenizer.ggml.model", &model, NULL) == AP_OK && ap_str_is(model, AP_VOCAB_MODEL_NONE);
 }
 
 static ap_status read_source(ap_vocab_source *source, ap_arena *arena, const ap_gguf *gguf, ap_error *err)
@@ -111,6 +119,7 @@ ap_status ap_vocab_create(ap_vocab **out, const ap_gguf *gguf, ap_error *err)
     if (status == AP_OK)
         status = ap_tokenizer_create(&vocab->tokenizer, &source, err);
     ap_arena_deinit(&arena);
+    vocab->has_ids_only = ap_vocab_has_ids_only(gguf);
     if (status == AP_OK)
         status = read_template(vocab, gguf, err);
     if (status != AP_OK) {
@@ -163,6 +172,8 @@ ap_status ap_vocab_tokenize(const ap_vocab *vocab, const char *text, size_t leng
                             ap_error *err)
 {
     *out = (ap_tokens){0};
+    if (vocab->has_ids_only)
+        return ap_fail(err, AP_E_UNSUPPORTED, "the model came without a tokenizer: it takes token ids and no text");
     ap_text_part part = {{text, length}, (flags & AP_TOKENIZE_SPECIAL) != 0};
     ap_ids ids = {0};
     ap_status status = ap_tokenize(vocab->tokenizer, &part, 1, flags, &ids, err);

@@ -1,8 +1,31 @@
-/* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT [LAYERS [NAN_TOKEN]]]
+/* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT [LAYERS [NAN_TOKEN [TYPE]]]]
+ *
+ * OUT/ with a slash is a folder that must be there; TYPE is a number of GGUF's (8: Q8_0; a folder takes 0, 1 and 30).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "support.h"
 #include "tiny_model.h"
+
+static bool write_file(const char *path, const ap_buf *bytes)
+{
+    FILE *out = fopen(path, "wb");
+    bool is_good = out && fwrite(bytes->ptr, 1, bytes->len, out) == bytes->len;
+    return out && fclose(out) == 0 && is_good;
+}
+
+static bool write_folder(const char *path, const ap_tiny_model *tiny)
+{
+    ap_tiny_file files[AP_TINY_FILES_MAX];
+    size_t count = ap_tiny_model_folder(tiny, 2, files);
+    bool is_good = true;
+    for (size_t i = 0; i < count; i++) {
+        char full[1024];
+        (void)snprintf(full, sizeof full, "%s%s", path, files[i].name);
+        is_good = write_file(full, &files[i].bytes) && is_good;
+    }
+    ap_tiny_files_deinit(files, count);
+    return is_good;
+}
 
 int main(int argc, char **argv)
 {
@@ -16,11 +39,15 @@ int main(int argc, char **argv)
         tiny.type = 0;
         tiny.has_output = true;
     }
+    if (argc > 5)
+        tiny.type = (uint32_t)strtoul(argv[5], NULL, 10);
+    if (argc < 2)
+        return 2;
+    if (argv[1][0] && argv[1][strlen(argv[1]) - 1] == '/')
+        return !write_folder(argv[1], &tiny);
     ap_buf bytes = {0};
     ap_tiny_model_write(&tiny, &bytes);
-    FILE *out = argc > 1 ? fopen(argv[1], "wb") : NULL;
-    bool is_good = out && fwrite(bytes.ptr, 1, bytes.len, out) == bytes.len;
-    is_good = out && fclose(out) == 0 && is_good;
+    bool is_good = write_file(argv[1], &bytes);
     ap_buf_deinit(&bytes);
     return !is_good;
 }

@@ -87,7 +87,7 @@ expect 2 "not in this release" pull hf:some/model
 expect 1 "cannot be opened" pull missing.gguf
 expect 1 "a pipe" pull pipe
 expect 1 "a device" pull /dev/zero
-expect 1 "a folder" pull /tmp
+mkdir empty && expect 1 "the folder holds no model" pull empty
 expect 2 "no possible name" pull tiny.gguf --as ../x
 printf 'GGUFxxxxxxxxxxxxxxxxxxxxxxxxxxxx' >broken.gguf
 expect 1 "version" pull broken.gguf
@@ -168,6 +168,31 @@ expect 1 "damaged" run tiny hi
 expect 0 "tiny" pull tiny.gguf --as tiny
 expect 0 "is intact" verify tiny
 expect 0 '"sandbox"' version --json
+
+# A folder is a model like a file: the same weights give the same bits
+for type in 0 1 30; do
+    mkdir folder && "$make_tiny" folder/ 2048 2 0 $type && "$make_tiny" same.gguf 2048 2 0 $type || bad "no tiny folder"
+    from_file=$(timeout 60 "$aperto" logits ./same.gguf --tokens 5,1,200,64,5,9 --all --digest)
+    [ -n "$from_file" ] && [ "$(timeout 60 "$aperto" logits ./folder --tokens 5,1,200,64,5,9 --all --digest)" = "$from_file" ] &&
+        [ "$(timeout 60 "$aperto" logits folder/ --tokens 5,1,200,64,5,9 --all --digest --kv-type f16)" = "$from_file" ] && ok || bad "type $type: folder and file differ"
+    [ $type = 30 ] || rm -r folder same.gguf
+done
+expect 0 "tiny" show ./folder
+expect 0 "is intact" verify ./folder
+expect 0 "folder" pull folder --as by-name
+expect 0 "by-name" list
+expect 0 "no tokenizer" show by-name
+expect 0 "" rm by-name
+expect 0 "" rm folder/
+expect 1 "write './folder'" show folder
+expect 1 "came without a tokenizer" run ./folder hi --raw
+expect 1 "came without a tokenizer" tokenize ./folder hi
+mv folder/model.safetensors.index.json index && expect 1 "folder: the folder has neither model.safetensors" pull folder && mv index folder/model.safetensors.index.json
+printf 'PK\003\004archive' >model.bin
+expect 1 "a pickle file" pull model.bin
+cp folder/model-00001-of-00002.safetensors part.safetensors
+expect 1 "give the folder" pull part.safetensors
+rm -r folder
 
 # Memory: a terabyte of keys and values is refused before it is taken
 "$make_tiny" wide.gguf 16777216 64 && expect 0 "" pull wide.gguf

@@ -254,7 +254,7 @@ static void a_refused_file_leaves_nothing(void **state)
     assert_int_not_equal(ap_store_import(store, second, "cut", NULL, NULL, &entry, &error), AP_OK);
     assert_non_null(strstr(error.message, "second.gguf"));
     assert_refused(AP_E_NOTFOUND, "gone.gguf", ap_store_import(store, "/tmp/gone.gguf", "x", NULL, NULL, &entry, err));
-    assert_refused(AP_E_ARG, "folder", ap_store_import(store, folder, "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_NOTFOUND, "of the GGUF files", ap_store_import(store, folder, "x", NULL, NULL, &entry, err));
     assert_refused(AP_E_ARG, "device", ap_store_import(store, "/dev/zero", "x", NULL, NULL, &entry, err));
     const char *fifo = at("%s/fifo", folder);
     assert_int_equal(mkfifo(fifo, 0600), 0);
@@ -603,6 +603,123 @@ static void every_lack_of_memory_comes_back_as_such(void **state)
     ap_store_close(&store);
 }
 
+/* ---- Folders -------------------------------------------------------------- */
+
+/* A tiny model in `path`, which is made anew. */
+static void write_folder(const char *path, uint64_t seed, unsigned shards)
+{
+    const ap_tiny_model tiny = {.seed = seed, .width = 64, .ffn = 128, .heads = 2, .kv_heads = 1, .layers = 1};
+    ap_tiny_file files[AP_TINY_FILES_MAX];
+    size_t count = ap_tiny_model_folder(&tiny, shards, files);
+    remove_tree(path);
+    assert_int_equal(mkdir(path, 0755), 0);
+    for (size_t i = 0; i < count; i++)
+        write_file(at(at("%s/%%s", path), files[i].name), files[i].bytes.ptr, files[i].bytes.len);
+    ap_tiny_files_deinit(files, count);
+}
+
+static void a_folder_is_imported_under_its_name(void **state)
+{
+    char path[300];
+    ap_store *store = open_store();
+    (void)snprintf(path, sizeof path, "%s/My Folder", folder);
+    write_folder(path, 3, 2);
+    write_file(at("%s/consolidated.safetensors", path), "x", 1); /* the same weights for another program */
+    write_file(at("%s/pytorch_model.bin", path), "x", 1);
+    write_file(at("%s/README.md", path), "x", 1);
+    ap_store_entry made = import(store, at("%s/", path), NULL), again;
+    assert_string_equal(made.name, "my-folder");
+    assert_string_equal(made.report.architecture, "llama");
+    assert_string_equal(made.report.name, "tiny");
+    assert_string_equal(made.source, path);
+    char command[1200], sum[AP_HASH_HEX] = "";
+    (void)snprintf(command, sizeof command, "cd '%s' && sha256sum config.json model-*.safetensors model.safetensors.index.json | sha256sum", path);
+    FILE *tool = popen(command, "r");
+    assert_non_null(tool);
+    assert_int_equal(fread(sum, 1, 64, tool), 64);
+    pclose(tool);
+    assert_string_equal(made.source_sha256, sum);
+    again = import(store, path, "other");
+    assert_string_equal(again.digest, made.digest);
+    ap_store_close(&store);
+}
+
+static void a_folder_by_path_is_packed_once_and_again_when_a_file_changes(void **state)
+{
+    char path[300], digest[AP_HASH_HEX];
+    ap_store *store = open_store();
+    ap_store_entry entry;
+    struct stat before, after;
+    int fd;
+    (void)snprintf(path, sizeof path, "%s/folder", folder);
+    write_folder(path, 3, 1);
+    assert_refused(AP_E_NOTFOUND, "not packed yet", ap_store_find(store, path, &entry, err));
+    assert_ok(ap_store_resolve(store, path, NULL, NULL, &entry, &fd, err));
+    close(fd);
+    (void)snprintf(digest, sizeof digest, "%s", entry.digest);
+    assert_int_equal(stat(blob_of(&entry), &before), 0);
+    assert_ok(ap_store_resolve(store, path, NULL, NULL, &entry, &fd, err));
+    close(fd);
+    assert_int_equal(stat(blob_of(&entry), &after), 0);
+    assert_true(before.st_ino == after.st_ino && before.st_ctime == after.st_ctime);
+    assert_int_equal(count_files("cache", ".json"), 1);
+    write_file(at("%s/generation_config.json", path), "{\"eos_token_id\":5}", 18); /* a file more is another model */
+    assert_refused(AP_E_NOTFOUND, "not packed yet", ap_store_find(store, path, &entry, err));
+    assert_ok(ap_store_resolve(store, path, NULL, NULL, &entry, &fd, err));
+    close(fd);
+    assert_string_not_equal(entry.digest, digest);
+    assert_int_equal(count_files("cache", ".json"), 1); /* the old one went, */
+    assert_int_equal(count_files("blobs", ".aperto"), 1); /* and its blob */
+    assert_ok(ap_store_remove(store, path, err));
+    assert_int_equal(count_files("blobs", ".aperto"), 0);
+    ap_store_close(&store);
+}
+
+static void what_is_no_folder_of_a_model_is_refused_by_what_is_there(void **state)
+{
+    static const struct {
+        const char *names[3];
+        ap_status status;
+        const char *word;
+    } cases[] = {
+        {{"README.md"}, AP_E_NOTFOUND, "holds no model: it has no config.json"},
+        {{"model.Q4_0.gguf"}, AP_E_NOTFOUND, "of the GGUF files in it name one"},
+        {{"adapter_config.json", "adapter_model.safetensors"}, AP_E_UNSUPPORTED, "an adapter and no model"},
+        {{"config.json"}, AP_E_NOTFOUND, "no weights"},
+        {{"config.json", "pytorch_model.bin"}, AP_E_UNSUPPORTED, "'pytorch_model.bin', a pickle file: reading one can run code"},
+        {{"config.json", "model.pt"}, AP_E_UNSUPPORTED, "convert the weights to safetensors"},
+        {{"config.json", "model.pth"}, AP_E_UNSUPPORTED, "'model.pth', a pickle file"},
+        {{"config.json", "model.ckpt"}, AP_E_UNSUPPORTED, "'model.ckpt', a pickle file"},
+        {{"config.json", "consolidated.safetensors"}, AP_E_NOTFOUND, "no weights"},
+    };
+    char path[300];
+    ap_store *store = open_store();
+    ap_store_entry entry;
+    (void)snprintf(path, sizeof path, "%s/odd", folder);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        remove_tree(path);
+        assert_int_equal(mkdir(path, 0755), 0);
+        for (size_t k = 0; cases[i].names[k] && k < 3; k++)
+            write_file(at(at("%s/%%s", path), cases[i].names[k]), "{}", 2);
+        assert_refused(cases[i].status, cases[i].word, ap_store_import(store, path, "x", NULL, NULL, &entry, err));
+    }
+    /* A pipe among the files would wait for ever. */
+    write_folder(path, 3, 1);
+    assert_int_equal(unlink(at("%s/model.safetensors", path)), 0);
+    assert_int_equal(mkfifo(at("%s/model.safetensors", path), 0600), 0);
+    assert_refused(AP_E_ARG, "a pipe", ap_store_import(store, path, "x", NULL, NULL, &entry, err));
+    /* An index that points out of the folder opens nothing there. */
+    write_folder(path, 3, 1);
+    assert_int_equal(rename(at("%s/model.safetensors", path), at("%s/part.safetensors", path)), 0);
+    static const char index[] = "{\"weight_map\":{\"model.norm.weight\":\"../odd/part.safetensors\"}}";
+    write_file(at("%s/model.safetensors.index.json", path), index, sizeof index - 1);
+    assert_refused(AP_E_FORMAT, "'../odd/part.safetensors'", ap_store_import(store, path, "x", NULL, NULL, &entry, err));
+    assert_int_equal(count_files("blobs", ""), 0);
+    assert_int_equal(count_files("names", ""), 0);
+    ap_store_close(&store);
+    remove_tree(path);
+}
+
 #define T(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -632,6 +749,9 @@ int main(void)
         T(a_cached_file_is_removed_by_its_path),
         T(a_name_wins_over_a_file),
         T(progress_is_told),
+        T(a_folder_is_imported_under_its_name),
+        T(a_folder_by_path_is_packed_once_and_again_when_a_file_changes),
+        T(what_is_no_folder_of_a_model_is_refused_by_what_is_there),
         T(every_lack_of_memory_comes_back_as_such),
     };
     return cmocka_run_group_tests_name("store", tests, make_models, remove_models);
