@@ -12,7 +12,8 @@
  * The law (section 5): scores are chains over the dimensions, values are chains over
  * the keys, both ascending; the walk is cut at multiples of AP_SEGMENT_TOKENS absolute
  * positions; in a segment the largest score is taken first, then exp, sum (key i in partial sum i
- * mod 16) and values; segments are merged in ascending order.
+ * mod 16) and values; segments are merged in ascending order.  A key outside of the window is
+ * skipped; a segment without a visible key does nothing.
  *
  * Pages belong to the caller.  Different tokens may be written, and different queries
  * attended, by different threads; a query reads what was written before.
@@ -58,7 +59,11 @@ typedef struct ap_attend_job {
     uint32_t layer, kv_head;
     uint32_t position, count; /* queries at position … position + count - 1; each sees its own key and all before */
     uint32_t group;           /* query heads of this KV head */
+    uint32_t window;          /* a query sees its own key and so many before that there are `window`; 0: all */
     float scale;              /* of the scores */
+    float cap;                /* of the scaled scores: cap * tanh(score / cap); 0: none */
+    const float *slopes;      /* of each head of the group: the score falls by so much per position (ALiBi); or NULL */
+    const float *sinks;       /* of each: the score of a key that has no value; or NULL */
     const float *q;           /* query t, head g at q + t * stride + g * head_width */
     float *out;               /* likewise; not q */
     size_t stride;

@@ -26,7 +26,8 @@ enum { ROWS = LANES_ROWS, LANES = 16, LINE = 64 };
 /* The rows at hand, and what the segments so far made of each. */
 typedef struct rows {
     uint32_t count;
-    uint32_t visible[ROWS]; /* keys 0 … visible - 1 */
+    uint32_t first[ROWS], visible[ROWS]; /* keys first … visible - 1 */
+    float slope[ROWS];
     float *out[ROWS];
     float largest[ROWS], sum[ROWS];
     _Alignas(64) float q[AP_HEAD_WIDTH_MAX * ROWS]; /* [dimension][row] */
@@ -36,8 +37,10 @@ typedef struct rows {
 /* A segment's own part of each row. */
 typedef struct segment {
     uint32_t begin;
-    uint32_t seen[ROWS]; /* keys of this segment that each row sees */
-    uint32_t seen_all, seen_max;
+    /* Each row sees the keys from … seen - 1 of this segment; both are 0 where it sees none. */
+    uint32_t from[ROWS], seen[ROWS];
+    uint32_t from_all, seen_all; /* the keys that all rows see, if from_all < seen_all */
+    uint32_t from_min, seen_max; /* those that any row sees */
     /* First scores, then exp(score - largest).  Rows are not a power of two apart, or all would
      * fall into one set of the cache. */
     _Alignas(64) float score[ROWS][AP_SEGMENT_TOKENS + LANES];
@@ -91,7 +94,7 @@ AP_INLINE void score_groups(const ap_attend_job *job, const rows *r, const AP_KV
 AP_INLINE void score_segment(const ap_attend_job *job, const rows *r, segment *s, uint32_t count)
 {
     size_t group_items = (size_t)AP_KEY_GROUP * job->layout->head_width;
-    for (uint32_t at = 0; at < s->seen_max; at += AP_PAGE_TOKENS) {
+    for (uint32_t at = s->from_min / AP_PAGE_TOKENS * AP_PAGE_TOKENS; at < s->seen_max; at += AP_PAGE_TOKENS) {
         const AP_KV_ITEM *keys = keys_of(job, s->begin + at);
         const AP_KV_ITEM *ahead = at + AP_PAGE_TOKENS < s->seen_max ? keys_of(job, s->begin + at + AP_PAGE_TOKENS)
                                                                     : values_of(job, s->begin);
@@ -106,19 +109,38 @@ AP_INLINE void score_segment(const ap_attend_job *job, const rows *r, segment *s
     }
 }
 
-/* Turns a row's scores into exp(score - largest); gives back largest and sum. */
-static float soften(float *score, uint32_t n, float *sum)
+/* Caps a row's scores and lets them fall with the distance. */
+static void bend(const ap_attend_job *job, const rows *r, segment *s, uint32_t row)
 {
-    /* Of lanes beyond the last key exp makes +0, which alters no partial sum. */
-    uint32_t whole = (n + LANES - 1) / LANES * LANES;
+    static const float lane[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    ap_lanes cap = lanes_set(job->cap), slope = lanes_set(-r->slope[row]);
+    for (uint32_t at = s->from[row] / LANES * LANES; at < s->seen[row]; at += LANES) {
+        ap_lanes v = lanes_load(&s->score[row][at]);
+        if (job->cap > 0)
+            v = lanes_mul(cap, lanes_tanh(lanes_div(v, cap)));
+        if (job->slopes) {
+            float distance = (float)(int32_t)(r->visible[row] - 1 - s->begin - at);
+            v = lanes_fma(slope, lanes_sub(lanes_set(distance), lanes_load(lane)), v);
+        }
+        lanes_store(&s->score[row][at], v);
+    }
+}
+
+/* Turns a row's scores from … n - 1 into exp(score - largest); gives back largest and sum. */
+static float soften(float *score, uint32_t from, uint32_t n, float *sum)
+{
+    /* Of lanes outside exp makes +0, which alters no partial sum. */
+    uint32_t begin = from / LANES * LANES, whole = (n + LANES - 1) / LANES * LANES;
+    for (uint32_t i = begin; i < from; i++)
+        score[i] = -INFINITY;
     for (uint32_t i = n; i < whole; i++)
         score[i] = -INFINITY;
-    ap_lanes best = lanes_load(score), sums = lanes_set(0);
-    for (uint32_t i = LANES; i < whole; i += LANES)
+    ap_lanes best = lanes_load(score + begin), sums = lanes_set(0);
+    for (uint32_t i = begin + LANES; i < whole; i += LANES)
         best = lanes_max(best, lanes_load(score + i));
     float largest = lanes_largest(best);
     ap_lanes shift = lanes_set(largest);
-    for (uint32_t i = 0; i < whole; i += LANES) {
+    for (uint32_t i = begin; i < whole; i += LANES) {
         ap_lanes e = lanes_exp(lanes_sub(lanes_load(score + i), shift));
         lanes_store(score + i, e);
         sums = lanes_add(sums, e);
@@ -229,16 +251,23 @@ AP_INLINE void run_segment(const ap_attend_job *job, rows *r, segment *s, uint32
     float sum[ROWS] = {0}, largest[ROWS] = {0};
     score_segment(job, r, s, count);
     for (uint32_t i = 0; i < count; i++) {
+        if (s->seen[i] && (job->slopes || job->cap > 0))
+            bend(job, r, s, i);
         if (s->seen[i])
-            largest[i] = soften(s->score[i], s->seen[i], &sum[i]);
+            largest[i] = soften(s->score[i], s->from[i], s->seen[i], &sum[i]);
         for (uint32_t d = 0; d < width; d += LANES)
             lanes_store(&s->value[i][d], lanes_set(0));
     }
-    if (s->seen_all)
-        value_rows(job, s, 0, s->seen_all, 0, count);
+    bool is_shared = s->from_all < s->seen_all;
+    uint32_t from = is_shared ? s->from_all : 0, to = is_shared ? s->seen_all : 0;
     for (uint32_t i = 0; i < count; i++)
-        if (s->seen[i] > s->seen_all)
-            value_one_row(job, s, s->seen_all, s->seen[i], i);
+        if (s->from[i] < from)
+            value_one_row(job, s, s->from[i], from, i);
+    if (is_shared)
+        value_rows(job, s, from, to, 0, count);
+    for (uint32_t i = 0; i < count; i++)
+        if (s->seen[i] > to)
+            value_one_row(job, s, is_shared ? to : s->from[i], s->seen[i], i);
     merge(r, s, width, sum, largest);
 }
 
@@ -272,28 +301,38 @@ static void (*const run_segment_of[])(const ap_attend_job *, rows *, segment *) 
     NULL,          run_segment_1, run_segment_2, run_segment_3, run_segment_4,
     run_segment_5, run_segment_6, run_segment_7, run_segment_8};
 
+/* What each row sees of the segment that begins at s->begin; false: no row sees any of it. */
+static bool look(const rows *r, segment *s)
+{
+    uint32_t end = s->begin + AP_SEGMENT_TOKENS;
+    s->from_all = s->seen_max = 0;
+    s->from_min = s->seen_all = AP_SEGMENT_TOKENS;
+    for (uint32_t i = 0; i < r->count; i++) {
+        uint32_t first = r->first[i] > s->begin ? r->first[i] : s->begin, last = r->visible[i] < end ? r->visible[i] : end;
+        s->from[i] = first < last ? first - s->begin : 0;
+        s->seen[i] = first < last ? last - s->begin : 0;
+        s->seen_all = s->seen[i] < s->seen_all ? s->seen[i] : s->seen_all;
+        s->from_all = s->from[i] > s->from_all ? s->from[i] : s->from_all;
+        s->seen_max = s->seen[i] > s->seen_max ? s->seen[i] : s->seen_max;
+        if (s->seen[i])
+            s->from_min = s->from[i] < s->from_min ? s->from[i] : s->from_min;
+    }
+    return s->seen_max > 0;
+}
+
 static void run_rows(const ap_attend_job *job, rows *r)
 {
     segment s;
-    uint32_t visible_max = 0, width = job->layout->head_width;
+    uint32_t visible_max = 0, first_min = UINT32_MAX, width = job->layout->head_width;
     for (uint32_t i = 0; i < r->count; i++) {
-        r->largest[i] = -INFINITY;
-        r->sum[i] = 0;
         for (uint32_t d = 0; d < width; d += LANES)
             lanes_store(&r->value[i][d], lanes_set(0));
         visible_max = r->visible[i] > visible_max ? r->visible[i] : visible_max;
+        first_min = r->first[i] < first_min ? r->first[i] : first_min;
     }
-    for (s.begin = 0; s.begin < visible_max; s.begin += AP_SEGMENT_TOKENS) {
-        s.seen_all = AP_SEGMENT_TOKENS;
-        s.seen_max = 0;
-        for (uint32_t i = 0; i < r->count; i++) {
-            uint32_t beyond = r->visible[i] > s.begin ? r->visible[i] - s.begin : 0;
-            s.seen[i] = beyond < AP_SEGMENT_TOKENS ? beyond : AP_SEGMENT_TOKENS;
-            s.seen_all = s.seen[i] < s.seen_all ? s.seen[i] : s.seen_all;
-            s.seen_max = s.seen[i] > s.seen_max ? s.seen[i] : s.seen_max;
-        }
-        run_segment_of[r->count](job, r, &s);
-    }
+    for (s.begin = first_min / AP_SEGMENT_TOKENS * AP_SEGMENT_TOKENS; s.begin < visible_max; s.begin += AP_SEGMENT_TOKENS)
+        if (look(r, &s))
+            run_segment_of[r->count](job, r, &s);
     for (uint32_t i = 0; i < r->count; i++) {
         ap_lanes sum = lanes_set(r->sum[i]);
         uint32_t d = 0;
@@ -319,6 +358,11 @@ static void attend(const ap_attend_job *job)
                 r.q[d * r.count + i] = job->q[at + d];
             r.out[i] = job->out + at;
             r.visible[i] = job->position + token + 1;
+            r.first[i] = job->window && r.visible[i] > job->window ? r.visible[i] - job->window : 0;
+            r.slope[i] = job->slopes ? job->slopes[head] : 0;
+            /* A sink is a first segment of one key without a value. */
+            r.largest[i] = job->sinks ? job->sinks[head] : -INFINITY;
+            r.sum[i] = job->sinks ? 1 : 0;
         }
         run_rows(job, &r);
     }

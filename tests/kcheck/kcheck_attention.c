@@ -46,17 +46,24 @@ static void check_one(kcheck *k, ap_kv_type type, int kind, uint32_t width, uint
     float *q = kcheck_alloc(k, floats * sizeof *q);
     float *want = kcheck_guarded(k, floats, 0), *got = kcheck_guarded(k, floats, kcheck_random(k) % 16);
     kcheck_fill(k, mild_kind(k, kind), q, floats);
-    float scale = 2 * kcheck_uniform(k);
+    float scale = 2 * kcheck_uniform(k), slopes[9], sinks[9];
+    kcheck_fill(k, 0, slopes, group);
+    kcheck_fill(k, 0, sinks, group);
+    /* Windows of a key, of a few, across a page, across a segment. */
+    static const uint32_t windows[] = {0, 0, 1, 5, 40, 700, 1030};
+    uint32_t window = windows[kcheck_random(k) % 7], features = kcheck_random(k);
     for (uint32_t h = 0; h < kv_heads; h++) {
         ap_attend_job job = {.layout = &s.layout, .pages = s.pages, .layer = 1, .kv_head = h, .position = position,
-                             .count = count, .group = group, .scale = scale, .q = q + h * group * width,
+                             .count = count, .group = group, .window = window, .scale = scale,
+                             .cap = features % 3 ? 0 : 5, .slopes = features / 3 % 3 ? NULL : slopes,
+                             .sinks = features / 9 % 3 ? NULL : sinks, .q = q + h * group * width,
                              .out = want + h * group * width, .stride = stride};
         k->plain.attention.attend[type](&job);
         job.out = got + h * group * width;
         k->level.attention.attend[type](&job);
     }
-    kcheck_same_floats(k, got, want, floats, "queries %u … %u, %u KV heads of %u dimensions for %u each, inputs %s", position,
-                       position + count - 1, kv_heads, width, group, kcheck_kind_name(kind));
+    kcheck_same_floats(k, got, want, floats, "queries %u … %u, window %u, features %u, %u KV heads of %u dimensions for %u each, inputs %s",
+                       position, position + count - 1, window, features % 27, kv_heads, width, group, kcheck_kind_name(kind));
     kcheck_guarded_check(k);
 }
 

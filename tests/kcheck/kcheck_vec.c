@@ -67,20 +67,77 @@ static void check_add(kcheck *k, int unused)
     kcheck_guarded_check(k);
 }
 
-static void check_silu_mul(kcheck *k, int unused)
+static void check_layer_norm(kcheck *k, int unused)
 {
+    for (int round = 0; round < 2 * ROUNDS; round++) {
+        uint32_t n = length_of(k, round / 2);
+        int kind = round % KCHECK_KINDS;
+        float *x = kcheck_guarded(k, n, kcheck_random(k) % 16), *w = kcheck_guarded(k, n, kcheck_random(k) % 16);
+        float *b = kcheck_guarded(k, n, kcheck_random(k) % 16);
+        float *want = kcheck_guarded(k, n, 0), *got = kcheck_guarded(k, n, kcheck_random(k) % 16);
+        kcheck_fill(k, kind, x, n);
+        kcheck_fill(k, 0, w, n);
+        kcheck_fill(k, 0, b, n);
+        bool is_bare = round % 3 == 0;
+        k->plain.vec.layer_norm(want, x, is_bare ? NULL : w, round % 3 == 1 ? b : NULL, n, 1e-5f);
+        k->level.vec.layer_norm(got, x, is_bare ? NULL : w, round % 3 == 1 ? b : NULL, n, 1e-5f);
+        kcheck_same_floats(k, got, want, n, "%u elements, inputs %s", n, kcheck_kind_name(kind));
+        k->level.vec.layer_norm(x, x, is_bare ? NULL : w, round % 3 == 1 ? b : NULL, n, 1e-5f);
+        kcheck_same_floats(k, x, want, n, "%u elements in place, inputs %s", n, kcheck_kind_name(kind));
+    }
+    kcheck_guarded_check(k);
+}
+
+static void check_activate(kcheck *k, int kind_of)
+{
+    ap_activate_fn *plain = k->plain.vec.activate[kind_of], *level = k->level.vec.activate[kind_of];
     for (int round = 0; round < ROUNDS; round++) {
         uint32_t n = length_of(k, round);
         int kind = round % KCHECK_KINDS;
         float *gate = kcheck_guarded(k, n, kcheck_random(k) % 16), *up = kcheck_guarded(k, n, kcheck_random(k) % 16);
         float *want = kcheck_guarded(k, n, 0), *got = kcheck_guarded(k, n, kcheck_random(k) % 16);
         fill_exponents(k, kind, gate, n);
+        if (kind == 0 && round % 2) /* where the forms of gelu differ from a ramp */
+            for (uint32_t i = 0; i < n; i++)
+                gate[i] /= 15;
         kcheck_fill(k, kind, up, n);
-        k->plain.vec.silu_mul(want, gate, up, n);
-        k->level.vec.silu_mul(got, gate, up, n);
+        float *second = round % 5 == 0 && kind_of != AP_ACTIVATION_SILU_7 ? NULL : up;
+        plain(want, gate, second, n);
+        level(got, gate, second, n);
         kcheck_same_floats(k, got, want, n, "%u elements, inputs %s", n, kcheck_kind_name(kind));
-        k->level.vec.silu_mul(gate, gate, up, n);
+        level(gate, gate, second, n);
         kcheck_same_floats(k, gate, want, n, "%u elements in place, inputs %s", n, kcheck_kind_name(kind));
+    }
+    kcheck_guarded_check(k);
+}
+
+/* Operations on one vector and one number. */
+typedef enum with_number { ADD_SCALED, SCALE, CLIP, SOFTCAP } with_number;
+
+static void call_with_number(const ap_vec_ops *vec, int which, float *x, const float *y, float number, uint32_t n)
+{
+    switch (which) {
+    case ADD_SCALED: vec->add_scaled(x, y, number, n); break;
+    case SCALE: vec->scale(x, number, n); break;
+    case CLIP: vec->clip(x, number, n); break;
+    default: vec->softcap(x, number, n); break;
+    }
+}
+
+static void check_with_number(kcheck *k, int which)
+{
+    static const float numbers[] = {1, 0.125f, 8, 30, 50, 7e20f};
+    for (int round = 0; round < 2 * ROUNDS; round++) {
+        uint32_t n = length_of(k, round / 2);
+        int kind = round % KCHECK_KINDS;
+        float *want = kcheck_guarded(k, n, 0), *got = kcheck_guarded(k, n, kcheck_random(k) % 16);
+        float *y = kcheck_guarded(k, n, kcheck_random(k) % 16), number = numbers[round % 6];
+        fill_exponents(k, kind, want, n);
+        kcheck_fill(k, kind, y, n);
+        memcpy(got, want, n * sizeof *got);
+        call_with_number(&k->plain.vec, which, want, y, number, n);
+        call_with_number(&k->level.vec, which, got, y, number, n);
+        kcheck_same_floats(k, got, want, n, "%u elements, number %g, inputs %s", n, (double)number, kcheck_kind_name(kind));
     }
     kcheck_guarded_check(k);
 }
@@ -149,6 +206,7 @@ static void check_rope(kcheck *k, int unused)
 typedef struct bench_context {
     float *a, *b, *c;
     uint32_t n;
+    int which;
 } bench_context;
 
 static float sink;
@@ -165,10 +223,22 @@ static void call_add(const ap_kernels *kernels, void *context)
     kernels->vec.add(c->a, c->b, c->n);
 }
 
-static void call_silu_mul(const ap_kernels *kernels, void *context)
+static void call_layer_norm(const ap_kernels *kernels, void *context)
 {
     bench_context *c = context;
-    kernels->vec.silu_mul(c->a, c->b, c->c, c->n);
+    kernels->vec.layer_norm(c->a, c->b, c->c, c->c, c->n, 1e-5f);
+}
+
+static void call_activate(const ap_kernels *kernels, void *context)
+{
+    bench_context *c = context;
+    kernels->vec.activate[c->which](c->a, c->b, c->c, c->n);
+}
+
+static void call_number(const ap_kernels *kernels, void *context)
+{
+    bench_context *c = context;
+    call_with_number(&kernels->vec, c->which, c->a, c->b, 0.99f, c->n);
 }
 
 static void call_exp_sum(const ap_kernels *kernels, void *context)
@@ -189,10 +259,10 @@ static void call_rope(const ap_kernels *kernels, void *context)
     kernels->vec.rope(c->a, c->b, c->n, false);
 }
 
-static void bench(kcheck *k, kcheck_call *call, uint32_t n)
+static void bench_which(kcheck *k, kcheck_call *call, uint32_t n, int which)
 {
     bench_context c = {.a = kcheck_alloc(k, n * sizeof(float)), .b = kcheck_alloc(k, n * sizeof(float)),
-                       .c = kcheck_alloc(k, n * sizeof(float)), .n = n};
+                       .c = kcheck_alloc(k, n * sizeof(float)), .n = n, .which = which};
     char what[32];
     kcheck_fill(k, 0, c.a, n);
     kcheck_fill(k, 0, c.b, n);
@@ -201,11 +271,15 @@ static void bench(kcheck *k, kcheck_call *call, uint32_t n)
     kcheck_time(k, what, call, &c, n, "el");
 }
 
+static void bench(kcheck *k, kcheck_call *call, uint32_t n) { bench_which(k, call, n, 0); }
+
 enum { MODEL_WIDTH = 2048, VOCABULARY = 128256, HEAD_WIDTH = 128 };
 
 static void bench_rms_norm(kcheck *k, int unused) { bench(k, call_rms_norm, MODEL_WIDTH); }
 static void bench_add(kcheck *k, int unused) { bench(k, call_add, MODEL_WIDTH); }
-static void bench_silu_mul(kcheck *k, int unused) { bench(k, call_silu_mul, MODEL_WIDTH); }
+static void bench_layer_norm(kcheck *k, int unused) { bench(k, call_layer_norm, MODEL_WIDTH); }
+static void bench_activate(kcheck *k, int kind) { bench_which(k, call_activate, MODEL_WIDTH, kind); }
+static void bench_with_number(kcheck *k, int which) { bench_which(k, call_number, MODEL_WIDTH, which); }
 static void bench_exp_sum(kcheck *k, int unused) { bench(k, call_exp_sum, VOCABULARY); }
 static void bench_largest(kcheck *k, int unused) { bench(k, call_largest, VOCABULARY); }
 static void bench_rope(kcheck *k, int unused) { bench(k, call_rope, HEAD_WIDTH); }
@@ -216,11 +290,18 @@ void kcheck_vec(kcheck *k)
     const kcheck_case cases[] = {
         {"rms_norm", 0, level->rms_norm != below->rms_norm, check_rms_norm, bench_rms_norm},
         {"add", 0, level->add != below->add, check_add, bench_add},
-        {"silu_mul", 0, level->silu_mul != below->silu_mul, check_silu_mul, bench_silu_mul},
+        {"layer_norm", 0, level->layer_norm != below->layer_norm, check_layer_norm, bench_layer_norm},
+        {"add_scaled", ADD_SCALED, level->add_scaled != below->add_scaled, check_with_number, bench_with_number},
+        {"scale", SCALE, level->scale != below->scale, check_with_number, bench_with_number},
+        {"clip", CLIP, level->clip != below->clip, check_with_number, bench_with_number},
+        {"softcap", SOFTCAP, level->softcap != below->softcap, check_with_number, bench_with_number},
         {"exp_sum", 0, level->exp_sum != below->exp_sum, check_exp_sum, bench_exp_sum},
         {"largest", 0, level->largest != below->largest, check_largest, bench_largest},
         {"rope", 0, level->rope != below->rope, check_rope, bench_rope},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         kcheck_slot(k, cases[i]);
+    static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "silu_7"};
+    for (int i = 0; i < AP_ACTIVATION_COUNT; i++)
+        kcheck_slot(k, (kcheck_case){activations[i], i, level->activate[i] != below->activate[i], check_activate, bench_activate});
 }

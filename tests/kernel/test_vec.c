@@ -93,7 +93,7 @@ static void gated_activations_are_as_exact_as_their_operations_allow(void **stat
         for (uint32_t n = 1; n <= LONGEST; n = next_length(n)) {
             fill(gate, n, n % 2 ? 4 : 80, n);
             fill(up, n, 2, n + 1);
-            kernels.vec.silu_mul(got, gate, up, n);
+            kernels.vec.activate[AP_ACTIVATION_SILU](got, gate, up, n);
             for (uint32_t i = 0; i < n; i++) {
                 double g = (double)gate[i], exact = g / (1 + exp(-g)) * (double)up[i];
                 /* exp two, sum, quotient and product one each. */
@@ -107,7 +107,7 @@ static void gates_far_out_are_shut_or_open(void **state)
     EACH_LEVEL(kernels)
     {
         float gate[5] = {-1000, -90, 0, 90, 1000}, up[5] = {3, 3, 3, 3, 3}, got[5];
-        kernels.vec.silu_mul(got, gate, up, 5);
+        kernels.vec.activate[AP_ACTIVATION_SILU](got, gate, up, 5);
         assert_true(got[0] == 0 && got[1] == 0 && got[2] == 0 && got[3] == 270 && got[4] == 3000);
     }
 }
@@ -143,7 +143,7 @@ static void nothing_added_up_is_zero(void **state)
         assert_true(kernels.vec.exp_sum(&none, &none, 0, 0) == 0);
         assert_true(kernels.vec.largest(&none, 0) == -INFINITY);
         kernels.vec.add(&none, &none, 0);
-        kernels.vec.silu_mul(&none, &none, &none, 0);
+        kernels.vec.activate[AP_ACTIVATION_SILU](&none, &none, &none, 0);
         assert_true(none == 1);
     }
 }
@@ -171,7 +171,7 @@ static void a_nan_is_never_lost(void **state)
             kernels.vec.rms_norm(out, x, w, 37, 1e-5f);
             for (uint32_t i = 0; i < 37; i++)
                 assert_true(isnan(out[i]));
-            kernels.vec.silu_mul(out, x, w, 37);
+            kernels.vec.activate[AP_ACTIVATION_SILU](out, x, w, 37);
             for (uint32_t i = 0; i < 37; i++)
                 assert_true(isnan(out[i]) == (i == bad));
             memcpy(y, w, sizeof y);
@@ -190,14 +190,14 @@ static void rotary_frequencies_are_powers_of_the_base(void **state)
     for (uint32_t j = 0; j < 64; j++)
         divisors[j] = 1 + (float)j;
     for (uint32_t width = 2; width <= 128; width += 2) {
-        ap_rope_frequencies(frequencies, width, 500000, 4, divisors);
+        ap_rope_frequencies(frequencies, width, &(ap_rope_scaling){.base = 500000, .divisor = 4}, divisors);
         for (uint32_t j = 0; j < width / 2; j++) {
             /* The exponent is a rounded float: ln(500000) = 13.2 of its errors, at most 1 in size; then
              * three roundings. */
             double exact = pow(500000, -2.0 * j / width) / 4 / (1 + j);
             assert_true(fabs((double)frequencies[j] - exact) <= (13.2 + 3) * unit * exact);
         }
-        ap_rope_frequencies(frequencies, width, 500000, 1, NULL);
+        ap_rope_frequencies(frequencies, width, &(ap_rope_scaling){.base = 500000, .divisor = 1}, NULL);
         assert_true(frequencies[0] == 1);
     }
 }
@@ -205,9 +205,9 @@ static void rotary_frequencies_are_powers_of_the_base(void **state)
 static void rotary_rows_are_cosines_and_sines_of_the_float_angle(void **state)
 {
     float frequencies[32], row[64];
-    ap_rope_frequencies(frequencies, 64, 100000, 1, NULL);
+    ap_rope_frequencies(frequencies, 64, &(ap_rope_scaling){.base = 100000, .divisor = 1}, NULL);
     for (uint32_t position = 0; position < 1u << 20; position += 12345) {
-        ap_rope_row(row, frequencies, 64, position);
+        ap_rope_row(row, frequencies, 64, position, 1);
         for (uint32_t j = 0; j < 32; j++) {
             double angle = (double)((float)position * frequencies[j]);
             assert_true(fabs((double)row[j] - cos(angle)) <= 1.001 * unit);
@@ -220,9 +220,9 @@ static void rotary_pairs_are_turned_and_the_rest_stays(void **state)
 {
     enum { WIDTH = 24, ALL = 40 };
     float frequencies[WIDTH / 2], row[WIDTH], still[WIDTH], x[ALL], y[ALL];
-    ap_rope_frequencies(frequencies, WIDTH, 10000, 1, NULL);
-    ap_rope_row(row, frequencies, WIDTH, 77);
-    ap_rope_row(still, frequencies, WIDTH, 0);
+    ap_rope_frequencies(frequencies, WIDTH, &(ap_rope_scaling){.base = 10000, .divisor = 1}, NULL);
+    ap_rope_row(row, frequencies, WIDTH, 77, 1);
+    ap_rope_row(still, frequencies, WIDTH, 0, 1);
     EACH_LEVEL(kernels)
         for (int halves = 0; halves <= 1; halves++) {
             fill(x, ALL, 1, 5);
@@ -248,8 +248,8 @@ static void the_two_pairings_differ_in_order_only(void **state)
 {
     enum { WIDTH = 32 };
     float frequencies[WIDTH / 2], row[WIDTH], halves[WIDTH], neighbours[WIDTH];
-    ap_rope_frequencies(frequencies, WIDTH, 10000, 1, NULL);
-    ap_rope_row(row, frequencies, WIDTH, 4001);
+    ap_rope_frequencies(frequencies, WIDTH, &(ap_rope_scaling){.base = 10000, .divisor = 1}, NULL);
+    ap_rope_row(row, frequencies, WIDTH, 4001, 1);
     EACH_LEVEL(kernels)
     {
         fill(halves, WIDTH, 1, 6);
@@ -279,7 +279,7 @@ static void bits_are_the_committed_ones(void **state)
             fill(y, n, 9, n + 7);
             kernels.vec.rms_norm(out, x, y, n, 1e-5f);
             ap_hash_add(&hash, out, n * sizeof *out);
-            kernels.vec.silu_mul(out, x, y, n);
+            kernels.vec.activate[AP_ACTIVATION_SILU](out, x, y, n);
             kernels.vec.add(out, y, n);
             ap_hash_add(&hash, out, n * sizeof *out);
             float sum = kernels.vec.exp_sum(out, x, n, kernels.vec.largest(x, n));
@@ -287,9 +287,9 @@ static void bits_are_the_committed_ones(void **state)
             ap_hash_add(&hash, &sum, sizeof sum);
         }
         float frequencies[64], row[128];
-        ap_rope_frequencies(frequencies, 128, 500000, 1, NULL);
+        ap_rope_frequencies(frequencies, 128, &(ap_rope_scaling){.base = 500000, .divisor = 1}, NULL);
         for (uint32_t position = 1; position < 200000; position = position * 3 + 1) {
-            ap_rope_row(row, frequencies, 128, position);
+            ap_rope_row(row, frequencies, 128, position, 1);
             ap_hash_add(&hash, row, sizeof row);
             kernels.vec.rope(x, row, 128, position % 2);
         }
