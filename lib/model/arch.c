@@ -1,7 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/arch.h"
 
-static const ap_arch *const architectures[] = {&ap_arch_llama};
+static const ap_arch *const architectures[] = {
+    &ap_arch_bloom,
+    &ap_arch_falcon,
+    &ap_arch_gemma,
+    &ap_arch_gemma2,
+    &ap_arch_gemma3,
+    &ap_arch_gpt2,
+    &ap_arch_gpt_oss,
+    &ap_arch_gptneox,
+    &ap_arch_llama,
+    &ap_arch_olmo,
+    &ap_arch_olmo2,
+    &ap_arch_phi3,
+    &ap_arch_qwen2,
+    &ap_arch_qwen3,
+    &ap_arch_qwen3moe,
+    &ap_arch_smollm3,
+};
 
 const ap_arch *ap_arch_find(ap_str name)
 {
@@ -22,4 +39,8 @@ const ap_arch *ap_arch_find_class(ap_str name)
 
 const char *ap_arch_class_names(void) { return "LlamaForCausalLM, MistralForCausalLM"; }
 
-const char *ap_arch_names(void) { return "llama"; }
+const char *ap_arch_names(void)
+{
+    return "bloom, falcon, gemma, gemma2, gemma3, gpt2, gpt-oss, gptneox, llama, olmo, olmo2, phi3, qwen2, qwen3, qwen3moe, "
+           "smollm3";
+}

@@ -1,39 +1,33 @@
 /* arch_llama.c - Llama 1 to 3.2 and what shares their shape: SmolLM 1 and 2,
- * Mistral without a window, Falcon 3, R1 distillations of Llama.
+ * Mistral, Mixtral, Falcon 3, R1 distillations of Llama.
  *
  * x = E[token]; per layer h = rms(x)·w, q k v of h, rotary q and k, attention,
  * x += Wo·a, h = rms(x)·w, x += down(silu(gate·h) · (up·h)); logits = head·rms(x).
  * In GGUF the rows of Wq and Wk are reordered so that rotary pairs are neighbours, and
  * Llama 3.1 and later carry frequency divisors as a tensor; folders have neither.
+ * Mixtral has experts in place of the MLP, whose weights are a softmax over the used ones.
+ * SmolLM3 is Llama with every fourth layer without positions.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "model/arch.h"
+#include "model/arch_rules.h"
 
-static const ap_tensor_rule tensors[] = {
-    {AP_ROLE_EMBEDDING, "token_embd.weight", AP_EXTENT_WIDTH, AP_EXTENT_VOCAB, false,
-     "model.embed_tokens.weight"},
-    {AP_ROLE_OUTPUT_NORM, "output_norm.weight", AP_EXTENT_WIDTH, AP_EXTENT_NONE, false, "model.norm.weight"},
-    {AP_ROLE_OUTPUT, "output.weight", AP_EXTENT_WIDTH, AP_EXTENT_VOCAB, true, "lm_head.weight"},
-    {AP_ROLE_ROPE_DIVISORS, "rope_freqs.weight", AP_EXTENT_ROPE_HALF, AP_EXTENT_NONE, true},
-    {AP_ROLE_ATTN_NORM, "attn_norm.weight", AP_EXTENT_WIDTH, AP_EXTENT_NONE, false, "input_layernorm.weight"},
-    {AP_ROLE_Q, "attn_q.weight", AP_EXTENT_WIDTH, AP_EXTENT_Q, false,
-     "self_attn.q_proj.weight", AP_HF_ROWS_Q_PAIRS},
-    {AP_ROLE_K, "attn_k.weight", AP_EXTENT_WIDTH, AP_EXTENT_KV, false,
-     "self_attn.k_proj.weight", AP_HF_ROWS_K_PAIRS},
-    {AP_ROLE_V, "attn_v.weight", AP_EXTENT_WIDTH, AP_EXTENT_KV, false, "self_attn.v_proj.weight"},
-    {AP_ROLE_Q_BIAS, "attn_q.bias", AP_EXTENT_Q, AP_EXTENT_NONE, true,
-     "self_attn.q_proj.bias", AP_HF_ROWS_Q_PAIRS},
-    {AP_ROLE_K_BIAS, "attn_k.bias", AP_EXTENT_KV, AP_EXTENT_NONE, true,
-     "self_attn.k_proj.bias", AP_HF_ROWS_K_PAIRS},
-    {AP_ROLE_V_BIAS, "attn_v.bias", AP_EXTENT_KV, AP_EXTENT_NONE, true, "self_attn.v_proj.bias"},
-    {AP_ROLE_ATTN_OUT, "attn_output.weight", AP_EXTENT_Q, AP_EXTENT_WIDTH, false, "self_attn.o_proj.weight"},
-    {AP_ROLE_FFN_NORM, "ffn_norm.weight", AP_EXTENT_WIDTH, AP_EXTENT_NONE, false,
-     "post_attention_layernorm.weight"},
-    {AP_ROLE_GATE, "ffn_gate.weight", AP_EXTENT_WIDTH, AP_EXTENT_FFN, false, "mlp.gate_proj.weight"},
-    {AP_ROLE_UP, "ffn_up.weight", AP_EXTENT_WIDTH, AP_EXTENT_FFN, false, "mlp.up_proj.weight"},
-    {AP_ROLE_DOWN, "ffn_down.weight", AP_EXTENT_FFN, AP_EXTENT_WIDTH, false, "mlp.down_proj.weight"},
+#define LLAMA_RULES                                                                                      \
+    AP_RULES_ENDS, AP_RULES_NORMS, AP_RULES_ATTENTION(AP_HF_ROWS_Q_PAIRS, AP_HF_ROWS_K_PAIRS),           \
+        AP_RULES_QKV_BIAS(AP_HF_ROWS_Q_PAIRS, AP_HF_ROWS_K_PAIRS, true), AP_RULE_OUT_BIAS(true),         \
+        {AP_ROLE_ROPE_DIVISORS, "rope_freqs.weight", AP_EXTENT_ROPE_HALF, AP_EXTENT_NONE, true}
+
+static const ap_tensor_rule llama_tensors[] = {
+    LLAMA_RULES,
+    AP_RULES_GATED,
+    AP_VECTOR(AP_ROLE_GATE_BIAS, "ffn_gate.bias", AP_EXTENT_FFN, true, "mlp.gate_proj.bias"),
+    AP_VECTOR(AP_ROLE_UP_BIAS, "ffn_up.bias", AP_EXTENT_FFN, true, "mlp.up_proj.bias"),
+    AP_VECTOR(AP_ROLE_DOWN_BIAS, "ffn_down.bias", AP_EXTENT_WIDTH, true, "mlp.down_proj.bias"),
+    AP_RULES_EXPERTS("block_sparse_moe.gate.weight", "block_sparse_moe.experts.%u.w1.weight",
+                     "block_sparse_moe.experts.%u.w3.weight", "block_sparse_moe.experts.%u.w2.weight"),
 };
+
+static const ap_tensor_rule smollm3_tensors[] = {LLAMA_RULES, AP_RULES_GATED};
 
 static const ap_config_key config_keys[] = {
     AP_CONFIG_KEYS_LLAMA,
@@ -44,10 +38,19 @@ static const ap_config_key config_keys[] = {
 const ap_arch ap_arch_llama = {
     .name = "llama",
     .rope_pairs = AP_ROPE_INTERLEAVED,
-    .tensors = tensors,
-    .tensor_count = sizeof tensors / sizeof tensors[0],
+    .is_router_normed = true,
+    .tensors = llama_tensors,
+    .tensor_count = AP_COUNT_OF(llama_tensors),
     .hf = {.classes = {"LlamaForCausalLM", "MistralForCausalLM"},
            .layers = "model.layers.",
            .keys = config_keys,
            .key_count = sizeof config_keys / sizeof config_keys[0]},
+};
+
+const ap_arch ap_arch_smollm3 = {
+    .name = "smollm3",
+    .rope_pairs = AP_ROPE_INTERLEAVED,
+    .rotary_period = 4,
+    .tensors = smollm3_tensors,
+    .tensor_count = AP_COUNT_OF(smollm3_tensors),
 };

@@ -7,7 +7,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <math.h>
+#include <stddef.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "model/model.h"
@@ -33,12 +34,27 @@ typedef struct attention_tile {
     uint32_t count;
 } attention_tile;
 
+/* One of the experts that a token uses. */
+typedef struct expert_choice {
+    uint32_t expert;
+    uint32_t slot; /* where its result stands */
+    float weight;
+} expert_choice;
+
+/* A token at an expert; slots of one expert are neighbours, so that its products are one job. */
+typedef struct expert_slot {
+    uint32_t token;
+    uint32_t expert;
+} expert_slot;
+
+/* Position tables: of layers that see everything, and of those with a window. */
+enum { ROPE_FULL, ROPE_LOCAL, ROPE_TABLES };
+
 struct ap_forward {
     const ap_model *model;
     const ap_kernels *kernels;
     ap_pool *pool;
     ap_kv_layout kv;
-    float score_scale; /* 1 / sqrt(head_width) */
     bool reads_codes;  /* some product reads 8-bit activations */
     uint32_t tokens_max;
     unsigned char *memory; /* all arrays below */
@@ -49,11 +65,24 @@ struct ap_forward {
     float *q, *k, *v;    /* [T][heads * head_width] */
     float *y;            /* [T][D] what a product adds to the residual stream */
     float *gate, *up;    /* [T][F] */
-    float *rope;         /* [T][rope_width]: cos and sin rows */
-    float *rope_frequencies;
+    float *rope[ROPE_TABLES]; /* [T][rope_width]: cos and sin rows; the same where the tables are */
+    float *rope_frequencies[ROPE_TABLES];
+    float rope_magnitude[ROPE_TABLES];
+    float *slopes; /* [heads] of ALiBi, or NULL */
     float *final;        /* [T][D] output rows, normed */
     token_place *places;
     attention_tile *tiles;
+
+    /* With experts: S = T * experts used. */
+    float *router;          /* [T][experts] */
+    expert_choice *choices; /* [T][used], experts ascending */
+    expert_slot *slots;     /* [S] */
+    uint32_t *expert_first; /* [experts + 1]: slot of its first token */
+    float *slot_x, *slot_y; /* [S][D] */
+    float *slot_gate, *slot_up; /* [S][F of an expert] */
+    unsigned char *slot_acts;
+    ap_acts *expert_acts;       /* [experts] */
+    ap_matmul_job *expert_jobs; /* [2 * experts] */
 
     /* The batch at hand. */
     const ap_piece *pieces;
@@ -69,7 +98,7 @@ static size_t widest_input(const ap_hparams *s)
     size_t widest = s->width, heads = (size_t)s->head_count * s->head_width;
     if (heads > widest)
         widest = heads;
-    return s->ffn_width > widest ? s->ffn_width : widest;
+    return s->ffn_width > widest && s->expert_count == 0 ? s->ffn_width : widest;
 }
 
 /* Hands out the parts of one allocation: with memory NULL it only counts. */
@@ -91,6 +120,31 @@ static void *carve(carver *c, size_t count, size_t bytes)
     return part;
 }
 
+static bool has_two_tables(const ap_hparams *s)
+{
+    return s->window && memcmp(&s->rope, &s->rope_local, sizeof s->rope) != 0;
+}
+
+static void carve_experts(ap_forward *f, carver *c)
+{
+    const ap_hparams *s = &f->model->sizes;
+    size_t t = f->tokens_max, slots = t * s->expert_used;
+    if (s->expert_count == 0)
+        return;
+    size_t widest = s->width > s->expert_ffn_width ? s->width : s->expert_ffn_width;
+    f->router = carve(c, t * s->expert_count, sizeof(float));
+    f->choices = carve(c, slots, sizeof *f->choices);
+    f->slots = carve(c, slots, sizeof *f->slots);
+    f->expert_first = carve(c, s->expert_count + 1, sizeof *f->expert_first);
+    f->slot_x = carve(c, slots * s->width, sizeof(float));
+    f->slot_y = carve(c, slots * s->width, sizeof(float));
+    f->slot_gate = carve(c, slots * s->expert_ffn_width, sizeof(float));
+    f->slot_up = carve(c, slots * s->expert_ffn_width, sizeof(float));
+    f->slot_acts = carve(c, slots, ap_acts_bytes(1, (uint32_t)widest, PLANES));
+    f->expert_acts = carve(c, s->expert_count, sizeof *f->expert_acts);
+    f->expert_jobs = carve(c, 2 * (size_t)s->expert_count, sizeof *f->expert_jobs);
+}
+
 static void carve_all(ap_forward *f, carver *c)
 {
     const ap_hparams *s = &f->model->sizes;
@@ -104,13 +158,18 @@ static void carve_all(ap_forward *f, carver *c)
     f->k = carve(c, t * kv, sizeof(float));
     f->v = carve(c, t * kv, sizeof(float));
     f->y = carve(c, t * s->width, sizeof(float));
-    f->gate = carve(c, t * s->ffn_width, sizeof(float));
-    f->up = carve(c, t * s->ffn_width, sizeof(float));
-    f->rope = carve(c, t * s->rope_width, sizeof(float));
-    f->rope_frequencies = carve(c, s->rope_width / 2, sizeof(float));
+    f->gate = carve(c, s->expert_count ? 0 : t * s->ffn_width, sizeof(float));
+    f->up = carve(c, s->expert_count ? 0 : t * s->ffn_width, sizeof(float));
+    for (int i = 0; i < ROPE_TABLES; i++) {
+        bool is_own = i == 0 || has_two_tables(s);
+        f->rope[i] = is_own ? carve(c, t * s->rope_width, sizeof(float)) : f->rope[0];
+        f->rope_frequencies[i] = is_own ? carve(c, s->rope_width / 2, sizeof(float)) : f->rope_frequencies[0];
+    }
+    f->slopes = s->alibi_bias > 0 ? carve(c, s->head_count, sizeof(float)) : NULL;
     f->final = carve(c, t * s->width, sizeof(float));
     f->places = carve(c, t, sizeof *f->places);
     f->tiles = carve(c, t, sizeof *f->tiles);
+    carve_experts(f, c);
 }
 
 size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type)
@@ -119,14 +178,22 @@ size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type)
     return ap_kv_layout_of(kv_type, s->layer_count, s->kv_head_count, s->head_width).page_bytes;
 }
 
+static bool mlp_reads_codes(const ap_mlp *m)
+{
+    return ap_matmul_needs_codes(m->gate.type) || ap_matmul_needs_codes(m->up.type) || ap_matmul_needs_codes(m->down.type);
+}
+
 static bool any_reads_codes(const ap_model *m)
 {
     bool any = ap_matmul_needs_codes(m->output.type);
     for (uint32_t i = 0; i < m->sizes.layer_count; i++) {
         const ap_layer *l = &m->layers[i];
-        const ap_matrix *const all[] = {&l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down};
+        const ap_matrix *const all[] = {&l->q, &l->k, &l->v, &l->attn_out, &l->router};
         for (size_t j = 0; j < sizeof all / sizeof all[0]; j++)
             any = any || ap_matmul_needs_codes(all[j]->type);
+        any = any || mlp_reads_codes(&l->mlp);
+        for (uint32_t e = 0; e < m->sizes.expert_count; e++)
+            any = any || mlp_reads_codes(&l->experts[e]);
     }
     return any;
 }
@@ -141,8 +208,36 @@ ap_status ap_forward_bytes(const ap_model *model, uint32_t tokens_max, size_t *b
                       : AP_OK;
 }
 
+/* Of head h (ALiBi): powers of the same number for the first 2^k heads, and those between for the rest. */
+static void set_slopes(ap_forward *f)
+{
+    const ap_hparams *s = &f->model->sizes;
+    uint32_t whole = 1;
+    while (2 * whole <= s->head_count)
+        whole *= 2;
+    for (uint32_t h = 0; h < s->head_count; h++) {
+        float exponent = h < whole ? s->alibi_bias * (float)(h + 1) : s->alibi_bias / 2 * (float)(2 * (h - whole) + 1);
+        f->slopes[h] = ap_powf(2, -exponent / (float)whole) * (f->model->arch->is_alibi_scaled ? s->score_scale : 1);
+    }
+}
+
+static void set_positions(ap_forward *f, uint32_t context_tokens)
+{
+    const ap_model *m = f->model;
+    const ap_hparams *s = &m->sizes;
+    const float *by_length = context_tokens > s->rope.original_tokens ? m->rope_divisors_long : m->rope_divisors_short;
+    const float *divisors = by_length ? by_length : m->rope_divisors;
+    f->rope_magnitude[ROPE_FULL] = s->rope.magnitude;
+    f->rope_magnitude[ROPE_LOCAL] = s->rope_local.magnitude;
+    ap_rope_frequencies(f->rope_frequencies[ROPE_FULL], s->rope_width, &s->rope, divisors);
+    if (has_two_tables(s))
+        ap_rope_frequencies(f->rope_frequencies[ROPE_LOCAL], s->rope_width, &s->rope_local, NULL);
+    if (f->slopes)
+        set_slopes(f);
+}
+
 ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_kernels *kernels, ap_pool *pool,
-                            ap_kv_type kv_type, uint32_t tokens_max, ap_error *err)
+                            ap_kv_type kv_type, uint32_t tokens_max, uint32_t context_tokens, ap_error *err)
 {
     *out = NULL;
     const ap_hparams *s = &model->sizes;
@@ -154,7 +249,6 @@ ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_ke
         .kernels = kernels,
         .pool = pool,
         .kv = ap_kv_layout_of(kv_type, s->layer_count, s->kv_head_count, s->head_width),
-        .score_scale = 1.0f / sqrtf((float)s->head_width),
         .reads_codes = any_reads_codes(model),
         .tokens_max = tokens_max,
     };
@@ -167,7 +261,7 @@ ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_ke
     }
     carver c = {.memory = f->memory};
     carve_all(f, &c);
-    ap_rope_frequencies(f->rope_frequencies, s->rope_width, s->rope_base, s->rope_divisor, model->rope_divisors);
+    set_positions(f, context_tokens);
     *out = f;
     return AP_OK;
 }
@@ -235,11 +329,57 @@ static void quantize(ap_forward *f, size_t token, uint32_t width, uint32_t plane
                                     (ap_act_slab *)(void *)f->acts + token * planes, (size_t)f->token_count * planes);
 }
 
-static void norm_into_h(ap_forward *f, size_t token, const float *weight, uint32_t planes)
+/* out may be x. */
+static void norm(const ap_forward *f, float *out, const float *x, const float *weight, const float *bias, uint32_t width)
+{
+    float epsilon = f->model->sizes.norm_epsilon;
+    if (f->model->arch->norm == AP_NORM_RMS)
+        f->kernels->vec.rms_norm(out, x, weight, width, epsilon);
+    else
+        f->kernels->vec.layer_norm(out, x, weight, bias, width, epsilon);
+}
+
+/* What a block (attention or MLP) reads. */
+static void norm_into_h(ap_forward *f, size_t token, const float *weight, const float *bias, uint32_t planes)
 {
     uint32_t width = f->model->sizes.width;
-    f->kernels->vec.rms_norm(f->h + token * width, f->x + token * width, weight, width, f->model->sizes.norm_epsilon);
+    float *h = f->h + token * width, *x = f->x + token * width;
+    if (f->model->arch->norm_place == AP_NORM_AFTER)
+        memcpy(h, x, width * sizeof *h);
+    else
+        norm(f, h, x, weight, bias, width);
     quantize(f, token, width, planes);
+}
+
+/* Adds what a block made to the residual stream. */
+static void add_block(ap_forward *f, size_t token, const float *bias, const float *post_norm)
+{
+    uint32_t width = f->model->sizes.width;
+    float *x = f->x + token * width, *y = f->y + token * width;
+    if (bias)
+        f->kernels->vec.add(y, bias, width);
+    if (post_norm)
+        norm(f, y, y, post_norm, NULL, width);
+    f->kernels->vec.add(x, y, width);
+}
+
+static void embed(ap_forward *f, size_t t)
+{
+    const ap_model *m = f->model;
+    const ap_hparams *s = &m->sizes;
+    const token_place *place = &f->places[t];
+    const ap_piece *piece = &f->pieces[place->piece];
+    float *x = f->x + t * s->width;
+    ap_model_embed(m, (uint32_t)piece->tokens[place->position - piece->position], x);
+    if (s->embedding_scale != 1)
+        f->kernels->vec.scale(x, s->embedding_scale, s->width);
+    if (m->position_rows) {
+        float *position = f->h + t * s->width;
+        ap_model_position(m, place->position, position);
+        f->kernels->vec.add(x, position, s->width);
+    }
+    if (m->embedding_norm)
+        norm(f, x, x, m->embedding_norm, m->embedding_norm_bias, s->width);
 }
 
 static void step_embed(void *context, size_t begin, size_t end, unsigned thread)
@@ -247,11 +387,32 @@ static void step_embed(void *context, size_t begin, size_t end, unsigned thread)
     ap_forward *f = context;
     const ap_hparams *s = &f->model->sizes;
     for (size_t t = begin; t < end; t++) {
-        const token_place *place = &f->places[t];
-        const ap_piece *piece = &f->pieces[place->piece];
-        ap_model_embed(f->model, (uint32_t)piece->tokens[place->position - piece->position], f->x + t * s->width);
-        ap_rope_row(f->rope + t * s->rope_width, f->rope_frequencies, s->rope_width, place->position);
-        norm_into_h(f, t, f->model->layers[0].attn_norm, PLANES_FINE);
+        embed(f, t);
+        for (int i = 0; i < (has_two_tables(s) ? ROPE_TABLES : 1); i++)
+            ap_rope_row(f->rope[i] + t * s->rope_width, f->rope_frequencies[i], s->rope_width, f->places[t].position,
+                        f->rope_magnitude[i]);
+        norm_into_h(f, t, f->model->layers[0].attn_norm, f->model->layers[0].attn_norm_bias, PLANES_FINE);
+    }
+}
+
+/* Queries or keys or values of one token: bias, clip, norm, position. */
+static void finish_heads(const ap_forward *f, float *x, uint32_t heads, const float *bias, const float *weight, const float *rope)
+{
+    const ap_hparams *s = &f->model->sizes;
+    const ap_vec_ops *vec = &f->kernels->vec;
+    uint32_t width = heads * s->head_width;
+    if (bias)
+        vec->add(x, bias, width);
+    if (s->qkv_clip > 0)
+        vec->clip(x, s->qkv_clip, width);
+    if (weight && f->model->arch->qk_norm == AP_QK_NORM_WHOLE)
+        norm(f, x, x, weight, NULL, width);
+    for (uint32_t h = 0; h < heads; h++) {
+        float *head = x + (size_t)h * s->head_width;
+        if (weight && f->model->arch->qk_norm == AP_QK_NORM_HEAD)
+            norm(f, head, head, weight, NULL, s->head_width);
+        if (rope)
+            vec->rope(head, rope, s->rope_width, f->model->arch->rope_pairs == AP_ROPE_HALVES);
     }
 }
 
@@ -259,23 +420,15 @@ static void step_positions(void *context, size_t begin, size_t end, unsigned thr
 {
     ap_forward *f = context;
     const ap_hparams *s = &f->model->sizes;
-    const ap_vec_ops *vec = &f->kernels->vec;
     const ap_layer *layer = f->layer;
-    bool is_halves = f->model->arch->rope_pairs == AP_ROPE_HALVES;
+    const float *rows = f->rope[s->is_sliding[f->layer_index] ? ROPE_LOCAL : ROPE_FULL];
     size_t q_width = (size_t)s->head_count * s->head_width, kv_width = (size_t)s->kv_head_count * s->head_width;
     for (size_t t = begin; t < end; t++) {
         float *q = f->q + t * q_width, *k = f->k + t * kv_width, *v = f->v + t * kv_width;
-        if (layer->q_bias)
-            vec->add(q, layer->q_bias, (uint32_t)q_width);
-        if (layer->k_bias)
-            vec->add(k, layer->k_bias, (uint32_t)kv_width);
-        if (layer->v_bias)
-            vec->add(v, layer->v_bias, (uint32_t)kv_width);
-        const float *rope = f->rope + t * s->rope_width;
-        for (uint32_t h = 0; h < s->head_count; h++)
-            vec->rope(q + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
-        for (uint32_t h = 0; h < s->kv_head_count; h++)
-            vec->rope(k + (size_t)h * s->head_width, rope, s->rope_width, is_halves);
+        const float *rope = s->is_rotary[f->layer_index] ? rows + t * s->rope_width : NULL;
+        finish_heads(f, q, s->head_count, layer->q_bias, layer->q_norm, rope);
+        finish_heads(f, k, s->kv_head_count, layer->k_bias, layer->k_norm, rope);
+        finish_heads(f, v, s->kv_head_count, layer->v_bias, NULL, NULL);
         const token_place *place = &f->places[t];
         ap_kv_write(&f->kv, f->pieces[place->piece].pages[place->position / AP_PAGE_TOKENS], f->layer_index,
                     place->position, k, v);
@@ -290,7 +443,7 @@ static void step_attend(void *context, size_t begin, size_t end, unsigned thread
     for (size_t i = begin; i < end; i++) {
         const attention_tile *tile = &f->tiles[i / s->kv_head_count];
         uint32_t kv_head = (uint32_t)(i % s->kv_head_count), group = s->head_count / s->kv_head_count;
-        size_t at = tile->first * q_width + (size_t)kv_head * group * s->head_width;
+        size_t head = (size_t)kv_head * group, at = tile->first * q_width + head * s->head_width;
         ap_attend_job job = {
             .layout = &f->kv,
             .pages = f->pieces[tile->piece].pages,
@@ -299,7 +452,11 @@ static void step_attend(void *context, size_t begin, size_t end, unsigned thread
             .position = f->places[tile->first].position,
             .count = tile->count,
             .group = group,
-            .scale = f->score_scale,
+            .window = s->is_sliding[f->layer_index] ? s->window : 0,
+            .scale = s->score_scale,
+            .cap = s->score_cap,
+            .slopes = f->slopes ? f->slopes + head : NULL,
+            .sinks = f->layer->sinks ? f->layer->sinks + head : NULL,
             .q = f->q + at,
             .out = f->h + at,
             .stride = q_width,
@@ -316,14 +473,30 @@ static void step_attended(void *context, size_t begin, size_t end, unsigned thre
         quantize(f, t, width, PLANES);
 }
 
+/* After attention: the residual and what the MLP reads.  Side by side with attention it reads what that did. */
 static void step_ffn_norm(void *context, size_t begin, size_t end, unsigned thread)
 {
     ap_forward *f = context;
-    uint32_t width = f->model->sizes.width;
+    const ap_layer *l = f->layer;
+    bool is_parallel = f->model->sizes.is_parallel;
     for (size_t t = begin; t < end; t++) {
-        f->kernels->vec.add(f->x + t * width, f->y + t * width, width);
-        norm_into_h(f, t, f->layer->ffn_norm, PLANES);
+        if (is_parallel)
+            norm_into_h(f, t, l->ffn_norm, l->ffn_norm_bias, PLANES);
+        add_block(f, t, l->attn_out_bias, l->attn_post_norm);
+        if (!is_parallel)
+            norm_into_h(f, t, l->ffn_norm, l->ffn_norm_bias, PLANES);
     }
+}
+
+/* out = f(gate) * up, or f(up) where there is no gate; biases first. */
+static void activate(const ap_forward *f, const ap_mlp *m, float *out, float *gate, float *up, uint32_t width)
+{
+    const ap_vec_ops *vec = &f->kernels->vec;
+    if (m->gate_bias)
+        vec->add(gate, m->gate_bias, width);
+    if (m->up_bias)
+        vec->add(up, m->up_bias, width);
+    vec->activate[f->model->arch->activation](out, m->gate.panels ? gate : up, m->gate.panels ? up : NULL, width);
 }
 
 static void step_activate(void *context, size_t begin, size_t end, unsigned thread)
@@ -331,7 +504,7 @@ static void step_activate(void *context, size_t begin, size_t end, unsigned thre
     ap_forward *f = context;
     uint32_t width = f->model->sizes.ffn_width;
     for (size_t t = begin; t < end; t++) {
-        f->kernels->vec.silu_mul(f->h + t * width, f->gate + t * width, f->up + t * width, width);
+        activate(f, &f->layer->mlp, f->h + t * width, f->gate + t * width, f->up + t * width, width);
         quantize(f, t, width, PLANES);
     }
 }
@@ -340,12 +513,115 @@ static void step_activate(void *context, size_t begin, size_t end, unsigned thre
 static void step_next_layer(void *context, size_t begin, size_t end, unsigned thread)
 {
     ap_forward *f = context;
-    uint32_t width = f->model->sizes.width;
+    const ap_layer *l = f->layer;
     bool is_last = f->layer_index + 1 == f->model->sizes.layer_count;
     for (size_t t = begin; t < end; t++) {
-        f->kernels->vec.add(f->x + t * width, f->y + t * width, width);
+        add_block(f, t, l->mlp.down_bias, l->ffn_post_norm);
         if (!is_last)
-            norm_into_h(f, t, f->model->layers[f->layer_index + 1].attn_norm, PLANES_FINE);
+            norm_into_h(f, t, l[1].attn_norm, l[1].attn_norm_bias, PLANES_FINE);
+    }
+}
+
+/* ---- Steps over tokens and slots, with experts ---- */
+
+/* The used experts are those with the largest router logits, ties to the lower index. */
+static void step_route(void *context, size_t begin, size_t end, unsigned thread)
+{
+    ap_forward *f = context;
+    const ap_hparams *s = &f->model->sizes;
+    for (size_t t = begin; t < end; t++) {
+        float *logits = f->router + t * s->expert_count, e[AP_EXPERTS_USED_MAX], chosen[AP_EXPERTS_USED_MAX];
+        expert_choice *choices = f->choices + t * s->expert_used;
+        if (f->layer->router_bias)
+            f->kernels->vec.add(logits, f->layer->router_bias, s->expert_count);
+        uint32_t used = 0;
+        for (uint32_t expert = 0; expert < s->expert_count; expert++) {
+            uint32_t larger = 0;
+            for (uint32_t other = 0; other < s->expert_count; other++)
+                larger += logits[other] > logits[expert] || (logits[other] == logits[expert] && other < expert);
+            if (larger >= s->expert_used || used == s->expert_used)
+                continue;
+            chosen[used] = logits[expert];
+            choices[used++].expert = expert;
+        }
+        /* Every logit is a NaN, or none is larger: never fewer than are asked for. */
+        ap_assert(used == s->expert_used);
+        const ap_vec_ops *vec = &f->kernels->vec;
+        float largest = vec->largest(logits, s->expert_count), sum = vec->exp_sum(e, chosen, used, largest);
+        if (!s->is_router_normed)
+            sum = vec->exp_sum(logits, logits, s->expert_count, largest);
+        for (uint32_t i = 0; i < used; i++)
+            choices[i].weight = e[i] / sum;
+    }
+}
+
+/* Tokens gathered per expert, ascending in both. */
+static void place_slots(ap_forward *f)
+{
+    const ap_hparams *s = &f->model->sizes;
+    uint32_t *first = f->expert_first, total = f->token_count * s->expert_used;
+    memset(first, 0, (s->expert_count + 1) * sizeof *first);
+    for (uint32_t i = 0; i < total; i++)
+        first[f->choices[i].expert + 1]++;
+    for (uint32_t e = 0; e < s->expert_count; e++)
+        first[e + 1] += first[e];
+    for (uint32_t i = 0; i < total; i++) {
+        expert_choice *choice = &f->choices[i];
+        choice->slot = first[choice->expert]++;
+        f->slots[choice->slot] = (expert_slot){.token = i / s->expert_used, .expert = choice->expert};
+    }
+    /* Each now says where the next begins. */
+    memmove(first + 1, first, s->expert_count * sizeof *first);
+    first[0] = 0;
+}
+
+/* The 8-bit form of what a slot's expert reads next, among those of the same expert. */
+static void quantize_slot(ap_forward *f, size_t slot, const float *x, uint32_t width)
+{
+    uint32_t expert = f->slots[slot].expert, first = f->expert_first[expert], count = f->expert_first[expert + 1] - first;
+    ap_act_slab *slabs = (ap_act_slab *)(void *)(f->slot_acts + ap_acts_bytes(first, width, PLANES));
+    if (f->reads_codes)
+        f->kernels->matmul.quantize(x, width, PLANES, slabs + (slot - first) * PLANES, (size_t)count * PLANES);
+}
+
+static void step_gather(void *context, size_t begin, size_t end, unsigned thread)
+{
+    ap_forward *f = context;
+    uint32_t width = f->model->sizes.width;
+    for (size_t i = begin; i < end; i++) {
+        float *x = f->slot_x + i * width;
+        memcpy(x, f->h + (size_t)f->slots[i].token * width, width * sizeof *x);
+        quantize_slot(f, i, x, width);
+    }
+}
+
+static void step_activate_slots(void *context, size_t begin, size_t end, unsigned thread)
+{
+    ap_forward *f = context;
+    uint32_t width = f->model->sizes.expert_ffn_width;
+    for (size_t i = begin; i < end; i++) {
+        float *gate = f->slot_gate + i * width;
+        activate(f, &f->layer->experts[f->slots[i].expert], gate, gate, f->slot_up + i * width, width);
+        quantize_slot(f, i, gate, width);
+    }
+}
+
+/* The weighted sum of a token's experts, by ascending index. */
+static void step_join(void *context, size_t begin, size_t end, unsigned thread)
+{
+    ap_forward *f = context;
+    const ap_hparams *s = &f->model->sizes;
+    for (size_t t = begin; t < end; t++) {
+        float *y = f->y + t * s->width;
+        memset(y, 0, s->width * sizeof *y);
+        for (uint32_t i = 0; i < s->expert_used; i++) {
+            const expert_choice *choice = &f->choices[t * s->expert_used + i];
+            float *part = f->slot_y + (size_t)choice->slot * s->width;
+            const float *bias = f->layer->experts[choice->expert].down_bias;
+            if (bias)
+                f->kernels->vec.add(part, bias, s->width);
+            f->kernels->vec.add_scaled(y, part, choice->weight, s->width);
+        }
     }
 }
 
@@ -361,6 +637,56 @@ static void multiply(ap_forward *f, uint32_t planes, ap_matmul_job *jobs, uint32
     ap_matmul(f->kernels, f->pool, jobs, count);
 }
 
+/* One product of each expert that has tokens: `second` NULL, or two of the same input. */
+static void multiply_experts(ap_forward *f, const float *x, uint32_t cols, size_t first_matrix, float *first_y,
+                             size_t second_matrix, float *second_y)
+{
+    uint32_t count = 0;
+    for (uint32_t e = 0; e < f->model->sizes.expert_count; e++) {
+        uint32_t first = f->expert_first[e], tokens = f->expert_first[e + 1] - first;
+        if (tokens == 0)
+            continue;
+        ap_acts *acts = &f->expert_acts[e];
+        *acts = (ap_acts){.tokens = tokens, .cols = cols, .planes = PLANES, .x = x + (size_t)first * cols, .x_stride = cols,
+                          .slabs = (const ap_act_slab *)(const void *)(f->slot_acts + ap_acts_bytes(first, cols, PLANES))};
+        const char *mlp = (const char *)&f->layer->experts[e];
+        for (int i = 0; i < (second_y ? 2 : 1); i++) {
+            const ap_matrix *matrix = (const void *)(mlp + (i ? second_matrix : first_matrix));
+            f->expert_jobs[count++] = (ap_matmul_job){.matrix = matrix, .acts = acts, .y_stride = matrix->rows,
+                                                      .y = (i ? second_y : first_y) + (size_t)first * matrix->rows};
+        }
+    }
+    ap_matmul(f->kernels, f->pool, f->expert_jobs, count);
+}
+
+static void each_slot(ap_forward *f, ap_pool_fn *fn)
+{
+    ap_pool_run(f->pool, (size_t)f->token_count * f->model->sizes.expert_used, 1, fn, f);
+}
+
+static void run_experts(ap_forward *f)
+{
+    const ap_hparams *s = &f->model->sizes;
+    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &f->layer->router, .y = f->router}}, 1);
+    each_token(f, step_route);
+    place_slots(f);
+    each_slot(f, step_gather);
+    multiply_experts(f, f->slot_x, s->width, offsetof(ap_mlp, gate), f->slot_gate, offsetof(ap_mlp, up), f->slot_up);
+    each_slot(f, step_activate_slots);
+    multiply_experts(f, f->slot_gate, s->expert_ffn_width, offsetof(ap_mlp, down), f->slot_y, 0, NULL);
+    each_token(f, step_join);
+}
+
+static void run_mlp(ap_forward *f)
+{
+    const ap_mlp *m = &f->layer->mlp;
+    /* Without a gate there is one product. */
+    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &m->up, .y = f->up}, {.matrix = &m->gate, .y = f->gate}},
+             m->gate.panels ? 2 : 1);
+    each_token(f, step_activate);
+    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &m->down, .y = f->y}}, 1);
+}
+
 static void run_layer(ap_forward *f)
 {
     const ap_layer *layer = f->layer;
@@ -373,9 +699,10 @@ static void run_layer(ap_forward *f)
     each_token(f, step_attended);
     multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &layer->attn_out, .y = f->y}}, 1);
     each_token(f, step_ffn_norm);
-    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &layer->gate, .y = f->gate}, {.matrix = &layer->up, .y = f->up}}, 2);
-    each_token(f, step_activate);
-    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &layer->down, .y = f->y}}, 1);
+    if (layer->experts)
+        run_experts(f);
+    else
+        run_mlp(f);
     each_token(f, step_next_layer);
 }
 
@@ -386,8 +713,8 @@ static void keep_outputs(ap_forward *f, uint32_t piece_count)
     for (uint32_t p = 0; p < piece_count; p++) {
         const ap_piece *piece = &f->pieces[p];
         for (uint32_t i = piece->count - piece->outputs; i < piece->count; i++, row++)
-            f->kernels->vec.rms_norm(f->final + (size_t)row * s->width, f->x + (size_t)(t + i) * s->width,
-                                     f->model->output_norm, s->width, s->norm_epsilon);
+            norm(f, f->final + (size_t)row * s->width, f->x + (size_t)(t + i) * s->width, f->model->output_norm,
+                 f->model->output_norm_bias, s->width);
         t += piece->count;
     }
 }
@@ -413,4 +740,6 @@ void ap_forward_logits(ap_forward *f, uint32_t first, uint32_t count, float *log
     ap_acts_set(&acts, f->kernels, f->pool, f->acts);
     ap_matmul_job job = {.matrix = &f->model->output, .acts = &acts, .y = logits, .y_stride = s->vocab_count};
     ap_matmul(f->kernels, f->pool, &job, 1);
+    for (uint32_t i = 0; s->logit_cap > 0 && i < count; i++)
+        f->kernels->vec.softcap(logits + (size_t)i * s->vocab_count, s->logit_cap, s->vocab_count);
 }

@@ -167,7 +167,7 @@ ap_status ap_hf_rope_divisors(const json_t *config, const ap_hparams *sizes, flo
     if (!divisors)
         return ap_fail_nomem(err, count * sizeof *divisors);
     for (uint32_t j = 0; j < count; j++) {
-        double frequency = ap_powf(sizes->rope_base, -(float)(2 * j) / (float)sizes->rope_width);
+        double frequency = ap_powf(sizes->rope.base, -(float)(2 * j) / (float)sizes->rope_width);
         double turns = (double)original * frequency / TURN; /* of this wave in the original context */
         double share = (turns - (double)low) / ((double)high - (double)low);
         if (turns > (double)high)

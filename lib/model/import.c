@@ -17,6 +17,13 @@
 /* Rows that are packed at a time: a multiple of 16 whose source stays in the cache. */
 enum { BUFFER_BYTES = 4 * 1024 * 1024 };
 
+/* Where the rows of a tensor begin in the source: behind others where tensors are fused. */
+typedef struct source_part {
+    const ap_gguf_tensor *tensor;
+    uint64_t row;
+    uint64_t skip; /* bytes of that row: a vector may be a part of one */
+} source_part;
+
 typedef struct import {
     const ap_source *source;
     const ap_arch *arch;
@@ -25,8 +32,9 @@ typedef struct import {
     bool has_widened; /* a tensor's type is only decoded, so it is kept as another */
     /* What will be written, and where it comes from. */
     ap_packed_tensor *tensors;
-    const ap_gguf_tensor **sources;
-    uint32_t count, room;
+    source_part *parts;
+    uint32_t count, room, idle_count;
+    ap_arena *arena;
     uint64_t parameter_count, source_bytes_total, source_bytes_done;
     uint64_t type_bytes[64]; /* source bytes per type, to name the most frequent */
     const ap_import_options *options;
@@ -90,18 +98,38 @@ static ap_status read_vocab_count(import *im, ap_error *err)
     return AP_OK;
 }
 
+/* Under its own name, or in a fused tensor; part->tensor is NULL if it is neither there nor needed. */
+static ap_status find_part(import *im, const ap_wanted *w, source_part *part, ap_error *err)
+{
+    const ap_gguf_tensor *fused = w->fused_total ? ap_source_find(im->source, ap_str_from(w->fused_name)) : NULL;
+    if (fused && ap_wanted_is_fused(w, fused->dims)) {
+        bool is_vector = w->rule->rows == AP_EXTENT_NONE;
+        uint64_t row = is_vector ? w->fused_first / fused->dims[0] : w->fused_first;
+        uint64_t within = is_vector ? w->fused_first % fused->dims[0] : 0;
+        *part = (source_part){fused, row, ap_source_row_bytes(fused) / fused->dims[0] * within};
+        return AP_OK;
+    }
+    *part = (source_part){.tensor = ap_source_find(im->source, ap_str_from(w->name))};
+    if (part->tensor)
+        return ap_wanted_check(w, part->tensor->dim_count, part->tensor->dims, err);
+    if (fused && !w->rule->is_optional)
+        return ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing; '%s' has %" PRIu64 " rows of %" PRIu64 ", not %" PRIu64 " of %u",
+                       w->name, w->fused_name, fused->dims[1] * fused->dims[2] * fused->dims[3], fused->dims[0], w->fused_total,
+                       w->columns);
+    return w->rule->is_optional ? AP_OK : ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", w->name);
+}
+
 static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *err)
 {
     import *im = context;
-    const ap_gguf_tensor *source = ap_source_find(im->source, ap_str_from(wanted->name));
+    source_part part;
+    AP_TRY(find_part(im, wanted, &part, err));
+    const ap_gguf_tensor *source = part.tensor;
     if (!source) {
         if (wanted->rule->role == AP_ROLE_OUTPUT)
             im->is_tied = true;
-        if (wanted->rule->is_optional)
-            return AP_OK;
-        return ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", wanted->name);
+        return AP_OK;
     }
-    AP_TRY(ap_wanted_check(wanted, source->dim_count, source->dims, err));
     if (!ap_quant_decodes(source->type))
         return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' has the type %u (%s), which this release cannot run", wanted->name,
                        (unsigned)source->type, ap_type_info_of(source->type)->name);
@@ -110,20 +138,25 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
         return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%s' is a vector of type %s; F32, F16 and BF16 are read", wanted->name,
                        ap_type_info_of(source->type)->name);
     ap_packed_tensor *t = &im->tensors[im->count];
-    *t = (ap_packed_tensor){.name = source->name, .columns = wanted->columns, .rows = is_vector ? 1 : wanted->rows};
+    char *name = ap_arena_copy(im->arena, wanted->name, strlen(wanted->name));
+    if (!name)
+        return ap_fail_nomem(err, sizeof wanted->name);
+    *t = (ap_packed_tensor){.name = ap_str_from(name), .columns = wanted->columns, .rows = is_vector ? 1 : wanted->rows};
     /* Vectors are few and read by everybody: always f32. */
     t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : ap_quant_supports(source->type) ? source->type : AP_TYPE_Q8_0;
     im->has_widened = im->has_widened || (!is_vector && !ap_quant_supports(source->type));
-    t->layout = is_vector ? AP_LAYOUT_ROWS : AP_LAYOUT_PANELS;
-    if (is_vector)
-        t->bytes = t->columns * sizeof(float);
+    bool is_by_row = is_vector || wanted->rule->role == AP_ROLE_POSITIONS;
+    t->layout = is_by_row ? AP_LAYOUT_ROWS : AP_LAYOUT_PANELS;
+    if (is_by_row)
+        t->bytes = ap_row_bytes(t->type, (uint32_t)t->columns) * t->rows;
     else
         AP_TRY(ap_pack_bytes(t->type, (uint32_t)t->rows, (uint32_t)t->columns, &t->bytes, err));
-    im->sources[im->count++] = source;
+    uint64_t source_bytes = ap_row_bytes(source->type, (uint32_t)t->columns) * t->rows;
+    im->parts[im->count++] = part;
     im->parameter_count += t->columns * t->rows;
-    im->source_bytes_total += source->bytes;
+    im->source_bytes_total += source_bytes;
     if (!is_vector)
-        im->type_bytes[source->type % 64] += source->bytes;
+        im->type_bytes[source->type % 64] += source_bytes;
     return AP_OK;
 }
 
@@ -148,15 +181,16 @@ static bool is_idle(ap_str name)
 }
 
 /* A bias or a norm that no rule reads would be left out of every answer without a word. */
-static ap_status refuse_unread(const import *im, ap_arena *arena, ap_error *err)
+static ap_status refuse_unread(import *im, ap_error *err)
 {
-    bool *is_read = ap_arena_zero(arena, im->room, sizeof *is_read);
+    bool *is_read = ap_arena_zero(im->arena, im->source->tensor_count, sizeof *is_read);
     if (!is_read)
-        return ap_fail_nomem(err, im->room * sizeof *is_read);
+        return ap_fail_nomem(err, im->source->tensor_count * sizeof *is_read);
     for (uint32_t i = 0; i < im->count; i++)
-        is_read[im->sources[i] - im->source->tensors] = true;
-    for (uint32_t i = 0; i < im->room; i++) {
+        is_read[im->parts[i].tensor - im->source->tensors] = true;
+    for (uint32_t i = 0; i < im->source->tensor_count; i++) {
         ap_str name = im->source->tensors[i].name;
+        im->idle_count += !is_read[i];
         if (!is_read[i] && !is_idle(name))
             return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%.*s' belongs to a feature that this release does not have",
                            (int)name.len, name.ptr);
@@ -164,18 +198,27 @@ static ap_status refuse_unread(const import *im, ap_arena *arena, ap_error *err)
     return AP_OK;
 }
 
-static ap_status plan(import *im, ap_arena *arena, ap_error *err)
+static ap_status count_tensor(void *context, const ap_wanted *wanted, ap_error *err)
+{
+    ((import *)context)->room++;
+    return AP_OK;
+}
+
+static ap_status plan(import *im, ap_error *err)
 {
     AP_TRY(read_architecture(im, err));
     AP_TRY(ap_hparams_read(&im->sizes, im->arch, im->source->keys, err));
     AP_TRY(read_vocab_count(im, err));
-    im->room = im->source->tensor_count;
-    im->tensors = ap_arena_zero(arena, im->room, sizeof *im->tensors);
-    im->sources = ap_arena_zero(arena, im->room, sizeof *im->sources);
-    if (!im->tensors || !im->sources)
+    AP_TRY(ap_rules_walk(im->arch, &im->sizes, count_tensor, im, err));
+    if (im->room > AP_GGUF_TENSORS_MAX)
+        return ap_fail(err, AP_E_LIMIT, "a model of this shape has up to %u tensors; at most %d are allowed", im->room,
+                       AP_GGUF_TENSORS_MAX);
+    im->tensors = ap_arena_zero(im->arena, im->room, sizeof *im->tensors);
+    im->parts = ap_arena_zero(im->arena, im->room, sizeof *im->parts);
+    if (!im->tensors || !im->parts)
         return ap_fail_nomem(err, im->room * sizeof *im->tensors);
     AP_TRY(ap_rules_walk(im->arch, &im->sizes, add_tensor, im, err));
-    AP_TRY(refuse_unread(im, arena, err));
+    AP_TRY(refuse_unread(im, err));
     keep_embedding_in_rows(im);
     return AP_OK;
 }
@@ -207,9 +250,8 @@ static ap_status report(import *im, ap_error *err)
     if (im->has_widened && !im->decode_to_f32)
         used += (size_t)snprintf(r->notes + used, sizeof r->notes - used,
                                  "Weights of types that are only decoded (%s) were packed as Q8_0. ", r->quantization);
-    if (im->count < im->source->tensor_count)
-        (void)snprintf(r->notes + used, sizeof r->notes - used, "%u tensors of the file are not used.",
-                       im->source->tensor_count - im->count);
+    if (im->idle_count)
+        (void)snprintf(r->notes + used, sizeof r->notes - used, "%u tensors of the file are not used.", im->idle_count);
     ap_vocab_close(&vocab);
     return AP_OK;
 }
@@ -240,11 +282,12 @@ static const unsigned char *convert_rows(const ap_packed_tensor *t, const ap_ggu
 static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer, const work_rows *work, ap_error *err)
 {
     const ap_packed_tensor *t = &im->tensors[index];
-    const ap_gguf_tensor *source = im->sources[index];
-    uint64_t source_row = ap_source_row_bytes(source);
+    source_part part = im->parts[index];
+    const ap_gguf_tensor *source = part.tensor;
+    uint64_t source_row = ap_row_bytes(source->type, (uint32_t)t->columns);
     for (uint64_t row = 0; row < t->rows; row += work->rows_max) {
         uint32_t rows = (uint32_t)(t->rows - row < work->rows_max ? t->rows - row : work->rows_max);
-        const unsigned char *kept = ap_source_rows(im->source, source, row, rows, work->given);
+        const unsigned char *kept = ap_source_rows(im->source, source, part.row + row, rows, work->given) + part.skip;
         kept = convert_rows(t, source, kept, rows, work);
         if (t->layout == AP_LAYOUT_PANELS) {
             ap_pack_rows(t->type, (uint32_t)t->columns, rows, kept, work->packed);
@@ -264,7 +307,7 @@ static ap_status write_all(import *im, ap_gguf_writer *writer, int out_fd, ap_er
     uint64_t panel_max = 0, columns_max = 0, source_row_max = 0, kept_row_max = 0;
     for (uint32_t i = 0; i < im->count; i++) {
         const ap_packed_tensor *t = &im->tensors[i];
-        uint64_t panel = ap_panel_bytes(t->type, (uint32_t)t->columns), row = ap_source_row_bytes(im->sources[i]);
+        uint64_t panel = ap_panel_bytes(t->type, (uint32_t)t->columns), row = ap_source_row_bytes(im->parts[i].tensor);
         panel_max = panel > panel_max ? panel : panel_max;
         columns_max = t->columns > columns_max ? t->columns : columns_max;
         source_row_max = row > source_row_max ? row : source_row_max;
@@ -295,8 +338,9 @@ static ap_status run(import *im, int out_fd, ap_error *err)
     if (ap_gguf_find(im->source->keys, AP_STR("aperto.pack.version")))
         return ap_fail(err, AP_E_ARG, "this file is packed already");
     ap_arena arena = {0};
+    im->arena = &arena;
     ap_gguf_writer *writer = NULL;
-    ap_status status = plan(im, &arena, err);
+    ap_status status = plan(im, err);
     if (status == AP_OK)
         status = report(im, err);
     if (status == AP_OK)

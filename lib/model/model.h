@@ -22,11 +22,22 @@
 #include "quant/quant.h"
 #include "text/text.h"
 
-/* Weights of one layer; a matrix without panels or a NULL vector is absent. */
+/* A matrix without panels or a NULL vector is absent, here and below. */
+typedef struct ap_mlp {
+    ap_matrix gate, up, down; /* no gate: down(f(up x)) */
+    const float *gate_bias, *up_bias, *down_bias;
+} ap_mlp;
+
 typedef struct ap_layer {
-    const float *attn_norm, *ffn_norm;
-    ap_matrix q, k, v, attn_out, gate, up, down;
-    const float *q_bias, *k_bias, *v_bias;
+    const float *attn_norm, *attn_norm_bias, *attn_post_norm;
+    const float *ffn_norm, *ffn_norm_bias, *ffn_post_norm;
+    ap_matrix q, k, v, attn_out;
+    const float *q_bias, *k_bias, *v_bias, *attn_out_bias;
+    const float *q_norm, *k_norm, *sinks;
+    ap_mlp mlp;
+    ap_matrix router; /* with experts: no mlp */
+    const float *router_bias;
+    ap_mlp *experts;
 } ap_layer;
 
 struct ap_model {
@@ -36,9 +47,13 @@ struct ap_model {
     ap_hparams sizes;
     ap_matrix embedding, output;         /* the same panels when tied */
     const unsigned char *embedding_rows; /* untied: rows as the source has them, and no panels */
-    const float *output_norm;
-    const float *rope_divisors; /* rope_width / 2, or NULL */
+    ap_matrix positions;                 /* learned: rows as the source has them */
+    const unsigned char *position_rows;
+    const float *embedding_norm, *embedding_norm_bias;
+    const float *output_norm, *output_norm_bias;
+    const float *rope_divisors, *rope_divisors_long, *rope_divisors_short; /* rope_width / 2, or NULL */
     ap_layer *layers;
+    ap_mlp *experts; /* of all layers */
     ap_vocab *vocab;
     ap_model_info info;
 };
@@ -53,6 +68,8 @@ struct ap_vocab {
 
 /* The embedding of one token < vocab_count: `width` floats. */
 void ap_model_embed(const ap_model *model, uint32_t token, float *out);
+/* The learned vector of a position < context_tokens; only if there are such. */
+void ap_model_position(const ap_model *model, uint32_t position, float *out);
 
 /* Reads and checks the sizes of a model; every refusal names the key, the value and the limit. */
 ap_status ap_hparams_read(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err);
@@ -76,9 +93,10 @@ typedef struct ap_piece {
     uint32_t outputs;    /* so many of the last tokens are output rows: 0 to count */
 } ap_piece;
 
-/* Work memory for passes of up to `tokens_max` tokens.  Model, kernels and pool must outlive it. */
+/* Work memory for passes of up to `tokens_max` tokens of contexts up to `context_tokens`, which chooses the position
+ * table where there are several.  Model, kernels and pool must outlive it. */
 ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_kernels *kernels, ap_pool *pool,
-                            ap_kv_type kv_type, uint32_t tokens_max, ap_error *err);
+                            ap_kv_type kv_type, uint32_t tokens_max, uint32_t context_tokens, ap_error *err);
 void ap_forward_destroy(ap_forward **forward);
 /* Bytes of one KV page of this model. */
 size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type);

@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,16 +40,65 @@ static ap_status bind_matrix(const ap_packed_tensor *t, ap_matrix *out, ap_error
     return AP_OK;
 }
 
-static ap_status bind_embedding(ap_model *m, const ap_packed_tensor *t, ap_error *err)
+static ap_status bind_rows(const ap_packed_tensor *t, ap_matrix *out, const unsigned char **rows, ap_error *err)
 {
-    if (t->layout == AP_LAYOUT_PANELS)
-        return bind_matrix(t, &m->embedding, err);
     uint64_t ignored; /* checks type and columns */
     AP_TRY(ap_pack_bytes(t->type, (uint32_t)t->rows, (uint32_t)t->columns, &ignored, err));
     AP_TRY(check_bytes(t, ap_row_bytes(t->type, (uint32_t)t->columns) * t->rows, err));
-    m->embedding_rows = t->data;
-    m->embedding = (ap_matrix){.type = t->type, .rows = (uint32_t)t->rows, .cols = (uint32_t)t->columns};
+    *rows = t->data;
+    *out = (ap_matrix){.type = t->type, .rows = (uint32_t)t->rows, .cols = (uint32_t)t->columns};
     return AP_OK;
+}
+
+/* Where a role's weights are kept in ap_layer or ap_mlp. */
+typedef struct role_place {
+    enum { NOWHERE, LAYER_VECTOR, LAYER_MATRIX, MLP_VECTOR, MLP_MATRIX } kind;
+    size_t offset;
+} role_place;
+
+static const role_place places[AP_ROLE_COUNT] = {
+    [AP_ROLE_ATTN_NORM] = {LAYER_VECTOR, offsetof(ap_layer, attn_norm)},
+    [AP_ROLE_ATTN_NORM_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, attn_norm_bias)},
+    [AP_ROLE_Q] = {LAYER_MATRIX, offsetof(ap_layer, q)},
+    [AP_ROLE_K] = {LAYER_MATRIX, offsetof(ap_layer, k)},
+    [AP_ROLE_V] = {LAYER_MATRIX, offsetof(ap_layer, v)},
+    [AP_ROLE_Q_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, q_bias)},
+    [AP_ROLE_K_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, k_bias)},
+    [AP_ROLE_V_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, v_bias)},
+    [AP_ROLE_Q_NORM] = {LAYER_VECTOR, offsetof(ap_layer, q_norm)},
+    [AP_ROLE_K_NORM] = {LAYER_VECTOR, offsetof(ap_layer, k_norm)},
+    [AP_ROLE_SINKS] = {LAYER_VECTOR, offsetof(ap_layer, sinks)},
+    [AP_ROLE_ATTN_OUT] = {LAYER_MATRIX, offsetof(ap_layer, attn_out)},
+    [AP_ROLE_ATTN_OUT_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, attn_out_bias)},
+    [AP_ROLE_ATTN_POST_NORM] = {LAYER_VECTOR, offsetof(ap_layer, attn_post_norm)},
+    [AP_ROLE_FFN_NORM] = {LAYER_VECTOR, offsetof(ap_layer, ffn_norm)},
+    [AP_ROLE_FFN_NORM_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, ffn_norm_bias)},
+    [AP_ROLE_FFN_POST_NORM] = {LAYER_VECTOR, offsetof(ap_layer, ffn_post_norm)},
+    [AP_ROLE_GATE] = {MLP_MATRIX, offsetof(ap_mlp, gate)},
+    [AP_ROLE_UP] = {MLP_MATRIX, offsetof(ap_mlp, up)},
+    [AP_ROLE_DOWN] = {MLP_MATRIX, offsetof(ap_mlp, down)},
+    [AP_ROLE_GATE_BIAS] = {MLP_VECTOR, offsetof(ap_mlp, gate_bias)},
+    [AP_ROLE_UP_BIAS] = {MLP_VECTOR, offsetof(ap_mlp, up_bias)},
+    [AP_ROLE_DOWN_BIAS] = {MLP_VECTOR, offsetof(ap_mlp, down_bias)},
+    [AP_ROLE_ROUTER] = {LAYER_MATRIX, offsetof(ap_layer, router)},
+    [AP_ROLE_ROUTER_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, router_bias)},
+    [AP_ROLE_EXPERT_GATE] = {MLP_MATRIX, offsetof(ap_mlp, gate)},
+    [AP_ROLE_EXPERT_UP] = {MLP_MATRIX, offsetof(ap_mlp, up)},
+    [AP_ROLE_EXPERT_DOWN] = {MLP_MATRIX, offsetof(ap_mlp, down)},
+    [AP_ROLE_EXPERT_GATE_BIAS] = {MLP_VECTOR, offsetof(ap_mlp, gate_bias)},
+    [AP_ROLE_EXPERT_UP_BIAS] = {MLP_VECTOR, offsetof(ap_mlp, up_bias)},
+    [AP_ROLE_EXPERT_DOWN_BIAS] = {MLP_VECTOR, offsetof(ap_mlp, down_bias)},
+};
+
+static ap_status bind_in_layer(ap_model *m, const ap_wanted *w, const ap_packed_tensor *t, ap_error *err)
+{
+    ap_layer *layer = &m->layers[w->layer];
+    ap_mlp *mlp = w->rule->role >= AP_ROLE_EXPERT_FIRST ? &layer->experts[w->expert] : &layer->mlp;
+    role_place place = places[w->rule->role];
+    void *at = (char *)(place.kind >= MLP_VECTOR ? (void *)mlp : (void *)layer) + place.offset;
+    if (place.kind == LAYER_VECTOR || place.kind == MLP_VECTOR)
+        return bind_vector(t, at, err);
+    return bind_matrix(t, at, err);
 }
 
 static ap_status bind(void *context, const ap_wanted *wanted, ap_error *err)
@@ -59,27 +109,35 @@ static ap_status bind(void *context, const ap_wanted *wanted, ap_error *err)
         return wanted->rule->is_optional ? AP_OK : ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", wanted->name);
     uint64_t dims[2] = {t->columns, t->rows};
     AP_TRY(ap_wanted_check(wanted, 2, dims, err));
-    ap_layer *layer = wanted->layer == AP_LAYER_NONE ? NULL : &m->layers[wanted->layer];
+    if (wanted->rule->role >= AP_ROLE_LAYER_FIRST)
+        return bind_in_layer(m, wanted, t, err);
     switch (wanted->rule->role) {
-    case AP_ROLE_EMBEDDING: return bind_embedding(m, t, err);
+    case AP_ROLE_EMBEDDING:
+        return t->layout == AP_LAYOUT_PANELS ? bind_matrix(t, &m->embedding, err)
+                                             : bind_rows(t, &m->embedding, &m->embedding_rows, err);
+    case AP_ROLE_POSITIONS: return bind_rows(t, &m->positions, &m->position_rows, err);
+    case AP_ROLE_EMBEDDING_NORM: return bind_vector(t, &m->embedding_norm, err);
+    case AP_ROLE_EMBEDDING_NORM_BIAS: return bind_vector(t, &m->embedding_norm_bias, err);
     case AP_ROLE_OUTPUT_NORM: return bind_vector(t, &m->output_norm, err);
+    case AP_ROLE_OUTPUT_NORM_BIAS: return bind_vector(t, &m->output_norm_bias, err);
     case AP_ROLE_OUTPUT: return bind_matrix(t, &m->output, err);
     case AP_ROLE_ROPE_DIVISORS: return bind_vector(t, &m->rope_divisors, err);
-    case AP_ROLE_ATTN_NORM: return bind_vector(t, &layer->attn_norm, err);
-    case AP_ROLE_Q: return bind_matrix(t, &layer->q, err);
-    case AP_ROLE_K: return bind_matrix(t, &layer->k, err);
-    case AP_ROLE_V: return bind_matrix(t, &layer->v, err);
-    case AP_ROLE_Q_BIAS: return bind_vector(t, &layer->q_bias, err);
-    case AP_ROLE_K_BIAS: return bind_vector(t, &layer->k_bias, err);
-    case AP_ROLE_V_BIAS: return bind_vector(t, &layer->v_bias, err);
-    case AP_ROLE_ATTN_OUT: return bind_matrix(t, &layer->attn_out, err);
-    case AP_ROLE_FFN_NORM: return bind_vector(t, &layer->ffn_norm, err);
-    case AP_ROLE_GATE: return bind_matrix(t, &layer->gate, err);
-    case AP_ROLE_UP: return bind_matrix(t, &layer->up, err);
-    case AP_ROLE_DOWN: return bind_matrix(t, &layer->down, err);
-    case AP_ROLE_COUNT: break;
+    case AP_ROLE_ROPE_DIVISORS_LONG: return bind_vector(t, &m->rope_divisors_long, err);
+    case AP_ROLE_ROPE_DIVISORS_SHORT: return bind_vector(t, &m->rope_divisors_short, err);
+    default: return ap_fail(err, AP_E_BUG, "tensor '%s' has no place", wanted->name);
     }
-    return ap_fail(err, AP_E_BUG, "tensor '%s' has no place", wanted->name);
+}
+
+/* Attention and MLP side by side may share a norm; the file then has one. */
+static void share_norms(ap_model *m)
+{
+    for (uint32_t i = 0; m->sizes.is_parallel && i < m->sizes.layer_count; i++) {
+        ap_layer *l = &m->layers[i];
+        if (l->attn_norm)
+            continue;
+        l->attn_norm = l->ffn_norm;
+        l->attn_norm_bias = l->ffn_norm_bias;
+    }
 }
 
 static void describe(ap_model *m)
@@ -133,7 +191,13 @@ static ap_status open_into(ap_model *m, ap_error *err)
     m->layers = ap_alloc_zero(m->sizes.layer_count, sizeof *m->layers);
     if (!m->layers)
         return ap_fail_nomem(err, m->sizes.layer_count * sizeof *m->layers);
+    uint32_t experts = m->sizes.expert_count;
+    if (experts && !(m->experts = ap_alloc_zero((size_t)m->sizes.layer_count * experts, sizeof *m->experts)))
+        return ap_fail_nomem(err, (size_t)m->sizes.layer_count * experts * sizeof *m->experts);
+    for (uint32_t i = 0; experts && i < m->sizes.layer_count; i++)
+        m->layers[i].experts = m->experts + (size_t)i * experts;
     AP_TRY(ap_rules_walk(m->arch, &m->sizes, bind, m, err));
+    share_norms(m);
     if (!m->output.panels) {
         if (!m->embedding.panels)
             return ap_fail(err, AP_E_FORMAT, "this packed file is damaged: there is no output matrix");
@@ -175,6 +239,7 @@ void ap_model_close(ap_model **model)
     ap_vocab_close(&m->vocab);
     ap_packed_close(&m->packed);
     ap_file_unmap(&m->file);
+    ap_free(m->experts);
     ap_free(m->layers);
     ap_free(m);
 }
@@ -189,4 +254,10 @@ void ap_model_embed(const ap_model *m, uint32_t token, float *out)
                   m->embedding.cols, out);
     else
         ap_matrix_row(&m->embedding, token, out);
+}
+
+void ap_model_position(const ap_model *m, uint32_t position, float *out)
+{
+    ap_decode(m->positions.type, m->position_rows + position * ap_row_bytes(m->positions.type, m->positions.cols),
+              m->positions.cols, out);
 }

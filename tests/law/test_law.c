@@ -50,6 +50,32 @@ static const law_case cases[] = {
       .context = 2048, .has_output = true, .has_bias = true, .has_rope_freqs = true}, AP_KV_F16},
     {"f32-odd-sizes-mqa", {.seed = 13, .type = 0, .layers = 2, .width = 72, .heads = 6, .kv_heads = 1, .ffn = 100, .context = 2048},
      AP_KV_F16},
+/* Families: every feature of attention, norms and experts; windows above and below what one work item has. */
+#define FAMILY .layers = 4, .width = 64, .heads = 4, .ffn = 96, .context = 2048, .family
+    {"mistral", {.seed = 21, .type = 8, .window = 1030, FAMILY = "mistral"}, AP_KV_F16},
+    {"mixtral", {.seed = 22, .type = 8, FAMILY = "mixtral"}, AP_KV_F16},
+    {"qwen2", {.seed = 23, .type = 8, FAMILY = "qwen2"}, AP_KV_F16},
+    {"qwen2-yarn", {.seed = 24, .type = 0, .is_variant = true, FAMILY = "qwen2"}, AP_KV_F16},
+    {"qwen3", {.seed = 25, .type = 8, .head_width = 32, FAMILY = "qwen3"}, AP_KV_F16},
+    {"qwen3moe", {.seed = 26, .type = 0, FAMILY = "qwen3moe"}, AP_KV_F16},
+    {"gemma", {.seed = 27, .type = 8, FAMILY = "gemma"}, AP_KV_F16},
+    {"gemma2", {.seed = 28, .type = 8, FAMILY = "gemma2"}, AP_KV_F16},
+    {"gemma3", {.seed = 29, .type = 8, .window = 7, FAMILY = "gemma3"}, AP_KV_F16},
+    {"phi3", {.seed = 30, .type = 8, FAMILY = "phi3"}, AP_KV_F16},
+    {"phi3-longrope", {.seed = 31, .type = 8, .is_variant = true, FAMILY = "phi3"}, AP_KV_F16},
+    {"smollm3", {.seed = 32, .type = 8, FAMILY = "smollm3"}, AP_KV_F16},
+    {"olmo", {.seed = 33, .type = 8, FAMILY = "olmo"}, AP_KV_F16},
+    {"olmo2", {.seed = 34, .type = 8, FAMILY = "olmo2"}, AP_KV_F16},
+    {"olmo3", {.seed = 35, .type = 8, .is_variant = true, FAMILY = "olmo2"}, AP_KV_F32},
+    {"gpt2", {.seed = 36, .type = 8, FAMILY = "gpt2"}, AP_KV_F16},
+    {"gptneox", {.seed = 37, .type = 8, FAMILY = "gptneox"}, AP_KV_F16},
+    {"gptneox-serial", {.seed = 38, .type = 0, .is_variant = true, FAMILY = "gptneox"}, AP_KV_F16},
+    {"bloom", {.seed = 39, .type = 8, .kv_heads = 4, FAMILY = "bloom"}, AP_KV_F16},
+    {"bloom-3-heads", {.seed = 43, .type = 0, .layers = 2, .width = 36, .heads = 3, .kv_heads = 3, .ffn = 50, .context = 2048,
+      .family = "bloom"}, AP_KV_F16},
+    {"falcon-7b", {.seed = 40, .type = 8, .kv_heads = 1, FAMILY = "falcon"}, AP_KV_F16},
+    {"falcon-40b", {.seed = 41, .type = 8, .is_variant = true, FAMILY = "falcon"}, AP_KV_F16},
+    {"gpt-oss", {.seed = 42, .type = 39, .window = 40, FAMILY = "gpt-oss"}, AP_KV_F16},
 };
 
 static void hash_row(void *context, size_t position, const float *logits, uint32_t count)

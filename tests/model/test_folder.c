@@ -178,7 +178,6 @@ static void what_a_config_says_and_this_release_lacks_is_refused_by_name(void **
         {"\"rope_scaling\":null", "\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1.0}}", AP_E_UNSUPPORTED, "rope_parameters.full_attention"},
         {"\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0}", AP_E_NOTFOUND, "'low_freq_factor' is missing"},
         {"\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":4.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":64}", AP_E_FORMAT, "must be above"},
-        {"\"rope_scaling\":null", "\"sliding_window\":16", AP_E_UNSUPPORTED, "sliding_window"},
         {"\"rope_scaling\":null", "\"quantization_config\":{\"quant_method\":\"gptq\"}", AP_E_UNSUPPORTED, "'gptq'"},
         {"\"tie_word_embeddings\":true", "\"tie_word_embeddings\":false", AP_E_FORMAT, "tensor 'lm_head.weight' is missing"},
         {"\"vocab_size\"", "\"hidden_size\"", AP_E_FORMAT, "config.json: this is not valid JSON: duplicate"},

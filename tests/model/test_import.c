@@ -237,7 +237,23 @@ static void each_number_is_refused_beyond_its_limits(void **state)
     expect_refused(with_f32(&linear, "llama.rope.scaling.factor", 2e6f), AP_E_FORMAT, "llama.rope.scaling.factor");
     expect_refused(with_f32(&linear, "llama.rope.scaling.factor", NAN), AP_E_FORMAT, "llama.rope.scaling.factor");
     expect_refused(linear, AP_E_NOTFOUND, "llama.rope.scaling.factor");
-    expect_refused(with_text(&file, "llama.rope.scaling.type", "yarn"), AP_E_UNSUPPORTED, "llama.rope.scaling.type", "yarn");
+    expect_refused(with_text(&file, "llama.rope.scaling.type", "ntk"), AP_E_UNSUPPORTED, "llama.rope.scaling.type", "ntk");
+    expect_refused(with_text(&file, "llama.rope.scaling.type", "yarn"), AP_E_NOTFOUND, "llama.rope.scaling.factor");
+    static const char *const scales[] = {"llama.attention.scale", "llama.attn_logit_softcapping", "llama.final_logit_softcapping",
+                                         "llama.attention.clamp_kqv", "llama.attention.max_alibi_bias"};
+    for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++) {
+        expect_refused(with_f32(&file, scales[i], -1), AP_E_FORMAT, scales[i]);
+        expect_refused(with_f32(&file, scales[i], NAN), AP_E_FORMAT, scales[i]);
+        expect_refused(with_f32(&file, scales[i], 2e6f), AP_E_FORMAT, scales[i]);
+        expect_taken(with_f32(&file, scales[i], 0));
+    }
+    expect_refused(with_u32(&file, "llama.attention.sliding_window", UINT32_MAX), AP_E_FORMAT, "llama.attention.sliding_window");
+    expect_taken(with_u32(&file, "llama.attention.sliding_window", 1));
+    expect_refused(with_u32(&file, "llama.expert_count", 1025), AP_E_FORMAT, "llama.expert_count");
+    ap_buf experts = with_u32(&file, "llama.expert_count", 4);
+    expect_refused(with_u32(&experts, "llama.expert_used_count", 5), AP_E_FORMAT, "llama.expert_used_count");
+    expect_refused(with_u32(&experts, "llama.expert_used_count", 0), AP_E_FORMAT, "llama.expert_used_count");
+    expect_refused(experts, AP_E_NOTFOUND, "llama.expert_used_count");
     ap_buf_deinit(&file);
 }
 
@@ -260,7 +276,7 @@ static ap_status scaling_of(const ap_buf *file, const char *type, float factor, 
     assert_ok(ap_gguf_open(&g, (unsigned char *)now.ptr, now.len, err));
     ap_hparams read;
     ap_status status = ap_hparams_read(&read, &ap_arch_llama, g, error);
-    *divisor = read.rope_divisor;
+    *divisor = read.rope.divisor;
     ap_gguf_close(&g);
     ap_buf_deinit(&now);
     return status;
@@ -319,10 +335,9 @@ static void sizes_that_do_not_fit_each_other_are_refused(void **state)
 static void features_that_are_not_there_are_refused(void **state)
 {
     ap_buf file = tiny_bytes(&small);
-    static const char *const names[] = {"llama.expert_count", "llama.attention.sliding_window", "llama.attn_logit_softcapping",
-                                        "llama.final_logit_softcapping", "llama.attention.max_alibi_bias", "llama.logit_scale",
-                                        "llama.residual_scale", "llama.embedding_scale", "llama.attention.clamp_kqv",
-                                        "llama.attention.scale"};
+    static const char *const names[] = {"llama.logit_scale", "llama.residual_scale", "llama.embedding_scale",
+                                        "llama.expert_shared_count", "llama.expert_shared_feed_forward_length",
+                                        "llama.expert_group_count", "llama.expert_weights_scale"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         expect_refused(with_u32(&file, names[i], 8), AP_E_UNSUPPORTED, names[i]);
         expect_refused(with_f32(&file, names[i], 0.5f), AP_E_UNSUPPORTED, names[i]);
@@ -332,8 +347,8 @@ static void features_that_are_not_there_are_refused(void **state)
     uint8_t no = 0, yes = 1;
     expect_refused(with_value(&file, "llama.attention.causal", BOOL, &no, 1), AP_E_UNSUPPORTED, "llama.attention.causal");
     expect_taken(with_value(&file, "llama.attention.causal", BOOL, &yes, 1));
-    expect_refused(with_f32(&file, "llama.rope.scaling.attn_factor", 1.5f), AP_E_UNSUPPORTED, "llama.rope.scaling.attn_factor");
-    expect_taken(with_f32(&file, "llama.rope.scaling.attn_factor", 1));
+    expect_refused(with_f32(&file, "llama.rope.scaling.yarn_ext_factor", 0.5f), AP_E_UNSUPPORTED, "yarn_ext_factor");
+    expect_taken(with_f32(&file, "llama.rope.scaling.yarn_ext_factor", 1));
     ap_buf_deinit(&file);
 }
 
@@ -688,7 +703,7 @@ static void types_that_are_only_decoded_are_kept_as_q8_0(void **state)
         assert_int_equal(strstr(report.notes, "(TQ2_0) were packed as Q8_0") != NULL, !exact);
         assert_ok(ap_model_open(&model, packed, err));
         assert_int_equal(model->layers[0].q.type, exact ? AP_TYPE_F32 : AP_TYPE_Q8_0);
-        ap_matrix_row(&model->layers[0].down, 17, rows[exact]);
+        ap_matrix_row(&model->layers[0].mlp.down, 17, rows[exact]);
         ap_model_close(&model);
         close(source);
         close(packed);

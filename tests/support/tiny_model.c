@@ -7,8 +7,9 @@
 
 #include "base/utf8.h"
 #include "support.h"
+#include "tiny_families.h"
 
-enum { KEY_U32 = 4, KEY_F32 = 6, KEY_STRING = 8, KEY_ARRAY = 9, KEY_I32 = 5, ALIGNMENT = 32 };
+enum { KEY_U32 = 4, KEY_F32 = 6, KEY_BOOL = 7, KEY_STRING = 8, KEY_ARRAY = 9, KEY_I32 = 5, ALIGNMENT = 32 };
 
 typedef struct tensor_info {
     char name[64];
@@ -48,6 +49,11 @@ static void key_f32(writer *w, const char *name, float v)
 {
     key(w, name, KEY_F32);
     put_f32(&w->keys, v);
+}
+static void key_bool(writer *w, const char *name, bool v)
+{
+    key(w, name, KEY_BOOL);
+    put(&w->keys, &(uint8_t){v}, 1);
 }
 static void key_text(writer *w, const char *name, const char *v)
 {
@@ -176,13 +182,19 @@ static uint32_t block_elems(uint32_t type)
     return type == 0 || type == 1 || type == 30 ? 1 : type < 10 || type == 20 || type == 39 ? 32 : 256;
 }
 
-static void tensor(writer *w, const char *name, uint32_t type, uint32_t columns, uint32_t rows, float spread)
+/* A dimension of 0 is none, nor are those behind it. */
+static void tensor_of_3(writer *w, const char *name, uint32_t type, uint32_t columns, uint32_t rows, uint32_t experts,
+                        float spread)
 {
     put_text(&w->infos, name);
-    put_u32(&w->infos, rows ? 2 : 1);
+    put_u32(&w->infos, experts ? 3 : rows ? 2 : 1);
     put_u64(&w->infos, columns);
     if (rows)
         put_u64(&w->infos, rows);
+    if (experts) {
+        put_u64(&w->infos, experts);
+        rows *= experts;
+    }
     put_u32(&w->infos, type);
     put_u64(&w->infos, w->data.len);
     tensor_info info = {.columns = columns, .rows = rows, .offset = w->data.len};
@@ -194,6 +206,11 @@ static void tensor(writer *w, const char *name, uint32_t type, uint32_t columns,
     while (w->data.len % ALIGNMENT)
         put(&w->data, "", 1);
     w->tensor_count++;
+}
+
+static void tensor(writer *w, const char *name, uint32_t type, uint32_t columns, uint32_t rows, float spread)
+{
+    tensor_of_3(w, name, type, columns, rows, 0, spread);
 }
 
 /* A vector around `middle`: norms near one, biases near zero. */
@@ -243,6 +260,116 @@ static void put_vocabulary(writer *w)
              "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
 }
 
+/* ---- Families ---- */
+
+static const tiny_family *family_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+        if (strcmp(families[i].name, name) == 0)
+            return &families[i];
+    fail_msg("no family %s", name);
+    return NULL;
+}
+
+static bool is_wanted(tiny_when when, const ap_tiny_model *m) { return when == ALWAYS || (when == VARIANT) == m->is_variant; }
+
+static uint32_t size_of(char letter, const ap_tiny_model *m)
+{
+    uint32_t q = m->heads * m->head_width, kv = m->kv_heads * m->head_width;
+    switch (letter) {
+    case 'D': return m->width;
+    case 'Q': return q;
+    case 'K': return kv;
+    case 'A': return q + 2 * kv;
+    case 'H': return m->head_width;
+    case 'N': return m->heads;
+    case 'F': return m->ffn;
+    case 'G': return 2 * m->ffn;
+    case 'E': return TINY_EXPERTS;
+    case 'V': return AP_TINY_VOCAB;
+    case 'C': return m->context;
+    case 'R': return TINY_ROTARY / 2;
+    default: return 0;
+    }
+}
+
+static void family_tensor(writer *w, const ap_tiny_model *m, const tiny_tensor *t, const char *prefix)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "%s%s", prefix, t->name);
+    uint32_t columns = size_of(t->columns, m), rows = size_of(t->rows, m), experts = size_of(t->experts, m);
+    float spread = 1 / sqrtf((float)columns);
+    bool is_bias = strstr(name, ".bias");
+    if (strstr(name, "_norm") && !is_bias)
+        vector(w, name, columns, 1, 0.1f);
+    else if (strstr(name, "rope_factors"))
+        vector(w, name, columns, strstr(name, "long") ? 4 : 2, 0.5f);
+    else if (rows == 0 && experts == 0)
+        vector(w, name, columns, 0, is_bias ? 0.2f : 1);
+    else if (rows == 0)
+        tensor(w, name, 0, columns, experts, 0.2f);
+    else if (strstr(name, "ffn_gate_inp"))
+        tensor(w, name, 0, columns, rows, 3 * spread);
+    else if (strstr(name, "_embd"))
+        tensor(w, name, m->type, columns, rows, 1);
+    else /* large q and k make attention peaked, so that a wrong position shows */
+        tensor_of_3(w, name, m->type, columns, rows, experts,
+                    strstr(name, "attn_q") || strstr(name, "attn_k") ? 2 * spread : spread);
+}
+
+static void family_keys(writer *w, const ap_tiny_model *m, const char *arch, const tiny_family *f)
+{
+    char name[96];
+    for (const tiny_key *k = f->keys; k->name; k++) {
+        if (!is_wanted(k->when, m))
+            continue;
+        (void)snprintf(name, sizeof name, "%s.%s", arch, k->name);
+        switch (k->kind) {
+        case TINY_U32: key_u32(w, name, (uint32_t)k->value); break;
+        case TINY_F32: key_f32(w, name, k->value); break;
+        case TINY_BOOL: key_bool(w, name, k->value != 0); break;
+        case TINY_YARN: key_text(w, name, "yarn"); break;
+        case TINY_WINDOW: key_u32(w, name, m->window); break;
+        }
+    }
+}
+
+static void put_family(writer *w, const ap_tiny_model *m)
+{
+    const tiny_family *f = family_of(m->family);
+    /* Files of Mistral and Mixtral call themselves llama. */
+    const char *arch = m->family[0] == 'm' ? "llama" : m->family;
+    const struct {
+        const char *name;
+        uint32_t value;
+    } sizes[] = {{"context_length", m->context},         {"embedding_length", m->width},
+                 {"block_count", m->layers},             {"feed_forward_length", m->ffn},
+                 {"attention.head_count", m->heads},     {"attention.head_count_kv", m->kv_heads},
+                 {"attention.key_length", m->head_width}, {"attention.value_length", m->head_width}};
+    char name[96];
+    key_text(w, "general.architecture", arch);
+    key_text(w, "general.name", "tiny");
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        (void)snprintf(name, sizeof name, "%s.%s", arch, sizes[i].name);
+        key_u32(w, name, sizes[i].value);
+    }
+    (void)snprintf(name, sizeof name, "%s.attention.layer_norm_%sepsilon", arch, f->has_layer_norms ? "" : "rms_");
+    key_f32(w, name, 1e-5f);
+    family_keys(w, m, arch, f);
+    put_vocabulary(w);
+    for (const tiny_tensor *t = f->model; t->name; t++)
+        if (is_wanted(t->when, m))
+            family_tensor(w, m, t, "");
+    for (uint32_t layer = 0; layer < m->layers; layer++) {
+        (void)snprintf(name, sizeof name, "blk.%u.", layer);
+        const tiny_tensor *const lists[] = {f->layer, f->layer_more};
+        for (int i = 0; i < 2; i++)
+            for (const tiny_tensor *t = lists[i]; t->name; t++)
+                if (is_wanted(t->when, m))
+                    family_tensor(w, m, t, name);
+    }
+}
+
 /* ---- The file ---- */
 
 static ap_tiny_model with_defaults(const ap_tiny_model *model)
@@ -254,6 +381,8 @@ static ap_tiny_model with_defaults(const ap_tiny_model *model)
     m.kv_heads = m.kv_heads ? m.kv_heads : 2;
     m.ffn = m.ffn ? m.ffn : 512;
     m.context = m.context ? m.context : 4096;
+    m.head_width = m.head_width ? m.head_width : m.width / m.heads;
+    m.window = m.window ? m.window : 300;
     return m;
 }
 
@@ -328,8 +457,12 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
 {
     ap_tiny_model m = with_defaults(model);
     writer w = {.random = m.seed};
-    put_keys(&w, &m);
-    put_tensors(&w, &m);
+    if (m.family) {
+        put_family(&w, &m);
+    } else {
+        put_keys(&w, &m);
+        put_tensors(&w, &m);
+    }
     size_t start = out->len;
     put(out, "GGUF", 4);
     put_u32(out, 3);

@@ -21,6 +21,12 @@ typedef struct ap_tiny_model {
     uint32_t kv_heads;   /* [2] */
     uint32_t ffn;        /* [512] */
     uint32_t context;    /* [4096] */
+    /* An architecture of GGUF, or mistral or mixtral, with the features its files have; NULL: llama.  Fields below these
+     * belong to llama alone. */
+    const char *family;
+    uint32_t head_width; /* [width / heads]; of a family */
+    uint32_t window;     /* [300]; of a family with one */
+    bool is_variant;     /* of a family: what some of its models have (tiny_families.h) */
     bool has_output;     /* an output matrix of its own; else tied */
     bool has_bias;       /* q, k and v have biases */
     bool has_rope_freqs; /* rotary divisors */

@@ -1,0 +1,81 @@
+/* arch_gemma.c - Gemma 1, 2 and 3 (text).
+ *
+ * The embedding is scaled by the root of the width; norms weigh by 1 + w, which GGUF has added already.  Gemma 2
+ * norms what a block adds as well, caps scores and logits, and every layer with an even number has the window.
+ * Gemma 3 caps nothing but norms heads of q and k; five of six layers have the window, and those turn by
+ * base 10,000.  The models of 27B scale scores by the width per head: 144 and 168, while a head has 128.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "model/arch_rules.h"
+
+static const ap_tensor_rule gemma_tensors[] = {
+    AP_RULES_ENDS,
+    AP_RULES_NORMS,
+    AP_RULES_ATTENTION(AP_HF_ROWS_SAME, AP_HF_ROWS_SAME),
+    AP_RULES_GATED,
+};
+
+const ap_arch ap_arch_gemma = {
+    .name = "gemma",
+    .rope_pairs = AP_ROPE_HALVES,
+    .activation = AP_ACTIVATION_GELU_TANH,
+    .is_embedding_scaled = true,
+    .tensors = gemma_tensors,
+    .tensor_count = AP_COUNT_OF(gemma_tensors),
+};
+
+static const ap_tensor_rule gemma2_tensors[] = {
+    AP_RULES_ENDS,
+    AP_VECTOR(AP_ROLE_ATTN_NORM, "attn_norm.weight", AP_EXTENT_WIDTH, false, "input_layernorm.weight"),
+    AP_VECTOR(AP_ROLE_ATTN_POST_NORM, "post_attention_norm.weight", AP_EXTENT_WIDTH, false,
+              "post_attention_layernorm.weight"),
+    AP_VECTOR(AP_ROLE_FFN_NORM, "ffn_norm.weight", AP_EXTENT_WIDTH, false, "pre_feedforward_layernorm.weight"),
+    AP_VECTOR(AP_ROLE_FFN_POST_NORM, "post_ffw_norm.weight", AP_EXTENT_WIDTH, false,
+              "post_feedforward_layernorm.weight"),
+    AP_RULES_ATTENTION(AP_HF_ROWS_SAME, AP_HF_ROWS_SAME),
+    AP_RULES_GATED,
+};
+
+const ap_arch ap_arch_gemma2 = {
+    .name = "gemma2",
+    .rope_pairs = AP_ROPE_HALVES,
+    .activation = AP_ACTIVATION_GELU_TANH,
+    .is_embedding_scaled = true,
+    .norm_place = AP_NORM_AROUND,
+    .score_cap = 50,
+    .logit_cap = 30,
+    .window_period = 2,
+    .window_open = 1,
+    .score_width_layers = 46,
+    .tensors = gemma2_tensors,
+    .tensor_count = AP_COUNT_OF(gemma2_tensors),
+};
+
+static const ap_tensor_rule gemma3_tensors[] = {
+    AP_RULES_ENDS,
+    AP_VECTOR(AP_ROLE_ATTN_NORM, "attn_norm.weight", AP_EXTENT_WIDTH, false, "input_layernorm.weight"),
+    AP_VECTOR(AP_ROLE_ATTN_POST_NORM, "post_attention_norm.weight", AP_EXTENT_WIDTH, false,
+              "post_attention_layernorm.weight"),
+    AP_VECTOR(AP_ROLE_FFN_NORM, "ffn_norm.weight", AP_EXTENT_WIDTH, false, "pre_feedforward_layernorm.weight"),
+    AP_VECTOR(AP_ROLE_FFN_POST_NORM, "post_ffw_norm.weight", AP_EXTENT_WIDTH, false,
+              "post_feedforward_layernorm.weight"),
+    AP_RULES_ATTENTION(AP_HF_ROWS_SAME, AP_HF_ROWS_SAME),
+    AP_RULES_QK_NORM(AP_EXTENT_HEAD, AP_EXTENT_HEAD),
+    AP_RULES_GATED,
+};
+
+const ap_arch ap_arch_gemma3 = {
+    .name = "gemma3",
+    .rope_pairs = AP_ROPE_HALVES,
+    .activation = AP_ACTIVATION_GELU_TANH,
+    .is_embedding_scaled = true,
+    .norm_place = AP_NORM_AROUND,
+    .qk_norm = AP_QK_NORM_HEAD,
+    .rope_local_base = 10000,
+    .window_period = 6,
+    .window_open = 5,
+    .score_width_layers = 62,
+    .tensors = gemma3_tensors,
+    .tensor_count = AP_COUNT_OF(gemma3_tensors),
+};
