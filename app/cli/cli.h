@@ -93,8 +93,10 @@ const char *cli_nearest(const char *word, const char *const *names, size_t count
 ap_status cli_read_ids(ap_str text, int32_t **ids, size_t *count, ap_error *err);
 /* The same, at least one, of `text`, given as `option`, or if that is NULL of a file; CLI_DONE, or the exit code after a message. */
 int cli_read_ids_of(const char *text, const char *option, const char *file, int32_t **ids, size_t *count);
-/* A whole file, or standard input for "-". */
+/* A whole file or pipe, or standard input for "-". */
 ap_status cli_read_file(const char *file, size_t limit, ap_buf *out, ap_error *err);
+/* AP_E_ARG unless it is valid UTF-8 (U+0000 is); says where it is not. */
+ap_status cli_check_text(ap_str text, const char *what, ap_error *err);
 /* The rows that several commands share. */
 #define CLI_OPTION_JSON(out) {"--json", NULL, CLI_FLAG, out, .help = "Print JSON."}
 #define CLI_OPTION_THREADS(out) \

@@ -53,7 +53,7 @@ static void take_row(void *context, size_t position, const float *logits, uint32
         return;
     }
     ap_buf line = {0};
-    j->status = ap_buf_printf(&line, j->err, "%s{\"position\":%zu,\"logits\":[", j->is_first ? "" : ",\n", position);
+    j->status = ap_buf_printf(&line, j->err, "%s{\"position\":%zu,\"logits\":[", j->is_first ? "{\"rows\":[" : ",\n", position);
     j->is_first = false;
     for (uint32_t i = 0; i < count && j->status == AP_OK; i++) /* JSON knows no NaN and no infinity */
         j->status = isfinite(logits[i]) ? ap_buf_printf(&line, j->err, "%s%.9g", i ? "," : "", (double)logits[i])
@@ -68,8 +68,6 @@ static void take_row(void *context, size_t position, const float *logits, uint32
 static ap_status compute(job *j, ap_engine *engine, ap_error *err)
 {
     ap_hash_begin(&j->hash, AP_HASH_BLAKE2B);
-    if (!as_digest)
-        AP_TRY(ap_oneshot_write(j->self, "{\"rows\":[", 9, err));
     AP_TRY(ap_engine_logits(engine, j->ids, j->count, (uint32_t)chunk, !all, take_row, j, err));
     AP_TRY(j->status);
     if (!as_digest)

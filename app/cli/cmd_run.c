@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <histedit.h>
-#include <langinfo.h>
-#include <locale.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,8 +11,9 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
+#include "cli/editor.h"
 
-enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, READY_MS = 120000, HISTORY_LINES = 1000 };
+enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, READY_MS = 120000, DEATHS_MAX = 3 };
 
 static const char *system_text, *isa;
 static ap_kv_type kv_type;
@@ -91,7 +89,7 @@ static void take_event(void *context, const ap_worker_event *e)
     }
 }
 
-static json_t *job_json(json_t *messages, const char *prompt, uint64_t draw_seed)
+static json_t *job_json(json_t *messages, ap_str prompt, uint64_t draw_seed)
 {
     json_t *job = json_pack("{s:f, s:f, s:f, s:I, s:I}", "temperature", temperature, "top_p", top_p, "min_p", min_p, "top_k",
                             (json_int_t)top_k, "seed", (json_int_t)draw_seed);
@@ -105,35 +103,53 @@ static json_t *job_json(json_t *messages, const char *prompt, uint64_t draw_seed
         json_object_set_new(job, "now", json_integer(ap_clock_wall()));
     } else {
         json_object_set_new(job, "kind", json_string("completion"));
-        json_object_set_new(job, "prompt", json_string(prompt));
+        json_object_set_new(job, "prompt", json_stringn(prompt.ptr, prompt.len));
     }
     return job;
 }
 
-/* Asks the worker and waits for the end; Ctrl-C cancels the answer. */
-static ap_status ask(ap_worker *worker, json_t *messages, const char *prompt, uint64_t draw_seed, answer *a, ap_error *err)
+/* Waits for the worker or for Ctrl-C, which is blocked all the time but here so that none is missed. */
+static ap_status wait_for(ap_worker *worker, const sigset_t *without_block, ap_error *err)
+{
+    struct pollfd p = {.fd = ap_worker_fd(worker), .events = ap_worker_poll_events(worker)};
+    if (ppoll(&p, 1, NULL, without_block) < 0 && errno != EINTR)
+        return ap_fail(err, AP_E_IO, "waiting failed: %s", strerror(errno));
+    return AP_OK;
+}
+
+/* Sends the job and hears the worker to the end; Ctrl-C cancels the answer. */
+static ap_status hear_out(ap_worker *worker, const char *job, const sigset_t *without_block, answer *a, ap_error *err)
 {
     static uint64_t id;
+    bool is_cancelled = false;
+    AP_TRY(ap_worker_send(worker, ++id, job, strlen(job), err));
+    while (!a->is_over) {
+        AP_TRY(wait_for(worker, without_block, err));
+        if (!is_cancelled && (interrupted || (ferror(stdout) && a->is_streamed))) { /* or nobody reads any more */
+            is_cancelled = true;
+            (void)ap_worker_cancel(worker, id);
+        }
+        AP_TRY(ap_worker_receive(worker, take_event, a, err));
+    }
+    if (a->status != AP_OK)
+        return ap_fail(err, a->status, "%s", a->message[0] ? a->message : ap_status_text(a->status));
+    return AP_OK;
+}
+
+static ap_status ask(ap_worker *worker, json_t *messages, ap_str prompt, uint64_t draw_seed, answer *a, ap_error *err)
+{
+    sigset_t block, before;
     json_t *job = job_json(messages, prompt, draw_seed);
     char *text = job ? json_dumps(job, JSON_COMPACT) : NULL;
     json_decref(job);
     if (!text)
         return ap_fail(err, AP_E_ARG, "the text is not valid UTF-8");
-    interrupted = 0;
-    ap_status status = ap_worker_send(worker, ++id, text, strlen(text), err);
+    (void)sigemptyset(&block);
+    (void)sigaddset(&block, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &block, &before);
+    ap_status status = hear_out(worker, text, &before, a, err);
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
     free(text);
-    while (status == AP_OK && !a->is_over) {
-        struct pollfd p = {.fd = ap_worker_fd(worker), .events = ap_worker_poll_events(worker)};
-        if (poll(&p, 1, -1) < 0 && errno != EINTR)
-            return ap_fail(err, AP_E_IO, "waiting failed: %s", strerror(errno));
-        if (interrupted || (ferror(stdout) && a->is_streamed)) { /* or nobody reads any more */
-            interrupted = 0;
-            (void)ap_worker_cancel(worker, id);
-        }
-        status = ap_worker_receive(worker, take_event, a, err);
-    }
-    if (status == AP_OK && a->status != AP_OK)
-        return ap_fail(err, a->status, "%s", a->message[0] ? a->message : ap_status_text(a->status));
     return status;
 }
 
@@ -175,7 +191,7 @@ static int answer_once(ap_worker *worker, ap_str prompt)
             json_array_append_new(messages, message("system", system_text, strlen(system_text)));
         json_array_append_new(messages, message("user", prompt.ptr, prompt.len));
     }
-    ap_status status = ask(worker, messages, prompt.ptr, draw_seed, &a, &err);
+    ap_status status = ask(worker, messages, prompt, draw_seed, &a, &err);
     json_decref(messages);
     int code;
     if (status != AP_OK) {
@@ -191,16 +207,11 @@ static int answer_once(ap_worker *worker, ap_str prompt)
         code = cli_finish_output();
         print_statistics(&a);
     }
-    if (code == CLI_DONE && a.finish == AP_FINISH_CANCELLED)
-        code = cli_error(CLI_FAILED, "the answer was stopped");
     ap_buf_deinit(&a.text);
     return code;
 }
 
 /* ---- A conversation ---- */
-
-static const char *prompt_text = "> ";
-static char *prompt_of(EditLine *e) { return (char *)(uintptr_t)prompt_text; }
 
 static void print_chat_help(void)
 {
@@ -216,45 +227,12 @@ static json_t *new_conversation(const char *text)
     return messages;
 }
 
-/* Reads one message, which may run over several lines; false at the end of input. */
-static bool read_message(EditLine *e, History *past, ap_buf *out)
-{
-    ap_buf_clear(out);
-    prompt_text = "> ";
-    for (;;) {
-        int length = 0;
-        interrupted = 0;
-        errno = 0;
-        const char *line = el_gets(e, &length);
-        if (!line || length <= 0) {
-            if (!interrupted && errno != EINTR)
-                return false;
-            (void)putchar('\n'); /* Ctrl-C throws the line away */
-            ap_buf_clear(out);
-            prompt_text = "> ";
-            continue;
-        }
-        bool goes_on = length >= 2 && line[length - 1] == '\n' && line[length - 2] == '\\';
-        size_t kept = (size_t)length - (goes_on ? 2u : line[length - 1] == '\n');
-        if (ap_buf_add(out, line, kept, NULL) != AP_OK || (goes_on && ap_buf_add_char(out, '\n', NULL) != AP_OK))
-            return false;
-        if (goes_on) {
-            prompt_text = ". ";
-            continue;
-        }
-        HistEvent event;
-        if (out->len)
-            (void)history(past, &event, H_ENTER, out->ptr);
-        return true;
-    }
-}
-
 /* Answers one message and keeps both in the conversation; a failed or stopped turn is forgotten. */
 static ap_status take_turn(ap_worker *worker, json_t *messages, ap_str text, uint64_t draw_seed, ap_error *err)
 {
     answer a = {.is_streamed = true};
     json_array_append_new(messages, message("user", text.ptr, text.len));
-    ap_status status = ask(worker, messages, NULL, draw_seed, &a, err);
+    ap_status status = ask(worker, messages, (ap_str){0}, draw_seed, &a, err);
     if (a.text.len || status == AP_OK)
         (void)putchar('\n');
     if (status == AP_OK) {
@@ -291,7 +269,7 @@ static bool take_command(const char *line, json_t **messages, bool *is_over)
         json_decref(*messages);
         *messages = new_conversation(line + 7 + strspn(line + 7, " "));
         (void)puts("A new conversation with this system message.");
-    } else if (line[0] == '/' && line[1] >= 'a' && line[1] <= 'z' && !strchr(line, ' ')) {
+    } else if (line[0] == '/' && line[1] >= 'a' && line[1] <= 'z' && !strpbrk(line, " \n")) {
         (void)printf("There is no '%s' here; /help lists what there is.\n", line);
     } else {
         return false;
@@ -299,75 +277,92 @@ static bool take_command(const char *line, json_t **messages, bool *is_over)
     return true;
 }
 
-static int converse(ap_worker *worker, const char *name)
+/* The worker, and what is needed to start another one. */
+typedef struct session {
+    const char *model;
+    ap_store_entry entry;
+    ap_worker *worker;
+    unsigned deaths; /* since the last answer */
+} session;
+
+static ap_status start_worker(session *s, ap_error *err)
 {
-    HistEvent event;
+    ap_worker_options o = {.name = s->entry.name, .threads = (unsigned)threads, .isa = isa, .context_tokens = (uint32_t)context_tokens,
+                           .kv_type = kv_type, .sandbox = cli_sandbox, .requests_max = 1,
+                           .memory_bytes_max = ap_memory_available("")};
+    AP_TRY(cli_open_model(s->model, &s->entry, &o.model_fd, err));
+    ap_status status = ap_worker_start(&s->worker, &o, err);
+    close(o.model_fd);
+    if (status == AP_OK)
+        status = ap_worker_wait_ready(s->worker, READY_MS, err);
+    return cli_hint_memory(status, "--ctx", err);
+}
+
+/* After the worker's death: says so and starts another one, unless that came to nothing thrice. */
+static ap_status replace_worker(session *s, const ap_error *why, ap_error *err)
+{
+    ap_error death = *why;
+    if (++s->deaths == DEATHS_MAX)
+        return ap_fail(err, AP_E_WORKER, "%.300s; that was the third death in a row, so the conversation ends", death.message);
+    (void)cli_error(CLI_FAILED, "%.300s; a new one is started, the conversation goes on", death.message);
+    ap_worker_stop(&s->worker, 0);
+    return start_worker(s, err);
+}
+
+/* One message of the conversation; a failure that is returned ends it. */
+static ap_status answer_message(session *s, json_t *messages, ap_str text, uint64_t draw_seed, ap_error *err)
+{
+    if (!ap_utf8_valid(text)) {
+        (void)cli_error(CLI_FAILED, "the line is not valid UTF-8");
+        return AP_OK;
+    }
+    ap_error why = {0};
+    /* A worker that died while nobody asked it is replaced before the message is lost to it. */
+    if (ap_worker_receive(s->worker, NULL, NULL, &why) != AP_OK)
+        AP_TRY(replace_worker(s, &why, err));
+    interrupted = 0;
+    ap_status status = take_turn(s->worker, messages, text, draw_seed, &why);
+    if (status == AP_E_WORKER)
+        return replace_worker(s, &why, err);
+    s->deaths = 0;
+    if (status != AP_OK)
+        (void)cli_failed(&why);
+    if (status == AP_E_CONTEXT)
+        (void)puts("The conversation has outgrown the context; /clear begins a new one, --ctx gives more.");
+    return AP_OK;
+}
+
+static int converse(session *s)
+{
     char path[2100];
     ap_error err = {0};
-    /* The line editor needs to know that a character may be several bytes. */
-    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
-        (void)setlocale(LC_CTYPE, "C.UTF-8");
-    EditLine *e = el_init("aperto", stdin, stdout, stderr);
-    History *past = history_init();
-    if (!e || !past)
-        return cli_error(CLI_FAILED, "the line editor could not be started");
-    (void)history(past, &event, H_SETSIZE, HISTORY_LINES);
+    cli_editor *editor;
     history_path(path, sizeof path);
-    if (path[0])
-        (void)history(past, &event, H_LOAD, path);
-    el_set(e, EL_PROMPT, prompt_of);
-    el_set(e, EL_EDITOR, "emacs");
-    el_set(e, EL_SIGNAL, 1);
-    el_set(e, EL_HIST, history, past);
-    (void)printf("%s is ready. /help lists commands, Ctrl-D leaves.\n", name);
+    if (cli_editor_open(&editor, path[0] ? path : NULL, &err) != AP_OK)
+        return cli_failed(&err);
+    (void)printf("%s is ready. /help lists commands, Ctrl-D leaves.\n", s->entry.name);
     json_t *messages = new_conversation(system_text);
     ap_buf line = {0};
     uint64_t draw_seed = choose_seed();
     int code = CLI_DONE;
     bool is_over = false;
-    while (!is_over && read_message(e, past, &line)) {
+    while (!is_over && code == CLI_DONE) {
+        if (!cli_editor_read(editor, &interrupted, &line)) {
+            (void)putchar('\n');
+            break;
+        }
         if (line.len == 0 || take_command(line.ptr, &messages, &is_over))
             continue;
-        if (!ap_utf8_valid(ap_buf_str(&line))) {
-            (void)cli_error(CLI_FAILED, "the line is not valid UTF-8");
-            continue;
-        }
-        err = (ap_error){0};
-        ap_status status = take_turn(worker, messages, ap_buf_str(&line), draw_seed++, &err);
-        if (status != AP_OK)
+        if (answer_message(s, messages, ap_buf_str(&line), draw_seed++, &err) != AP_OK)
             code = cli_failed(&err);
-        if (status == AP_E_CONTEXT)
-            (void)puts("The conversation has outgrown the context; /clear begins a new one, --ctx gives more.");
-        is_over = is_over || status == AP_E_WORKER || status == AP_E_STATE;
-        if (!is_over)
-            code = CLI_DONE;
     }
-    if (line.len == 0 && !is_over)
-        (void)putchar('\n');
-    if (path[0])
-        (void)history(past, &event, H_SAVE, path);
+    cli_editor_close(&editor);
     ap_buf_deinit(&line);
     json_decref(messages);
-    history_end(past);
-    el_end(e);
     return code;
 }
 
 /* ---- The command ---- */
-
-static ap_status start_worker(const char *model, ap_store_entry *entry, ap_worker **worker, ap_error *err)
-{
-    ap_worker_options o = {.name = entry->name, .threads = (unsigned)threads, .isa = isa, .context_tokens = (uint32_t)context_tokens,
-                           .kv_type = kv_type, .sandbox = cli_sandbox, .requests_max = 1,
-                           .memory_bytes_max = ap_memory_available("")};
-    AP_TRY(cli_open_model(model, entry, &o.model_fd, err));
-    cli_warn_plain();
-    ap_status status = ap_worker_start(worker, &o, err);
-    close(o.model_fd);
-    if (status == AP_OK)
-        status = ap_worker_wait_ready(*worker, READY_MS, err);
-    return cli_hint_memory(status, "--ctx", err);
-}
 
 /* PROMPT, or what comes through a pipe, or one after the other. */
 static ap_status read_prompt(const char *operand, ap_buf *prompt, ap_error *err)
@@ -380,22 +375,21 @@ static ap_status read_prompt(const char *operand, ap_buf *prompt, ap_error *err)
     if (operand) {
         ap_buf piped = *prompt;
         *prompt = (ap_buf){0};
-        ap_status status = ap_buf_printf(prompt, err, "%s%s%s", operand, piped.len ? "\n" : "", piped.len ? piped.ptr : "");
+        ap_status status = ap_buf_printf(prompt, err, "%s%s", operand, piped.len ? "\n" : "");
+        if (status == AP_OK)
+            status = ap_buf_add_str(prompt, ap_buf_str(&piped), err);
         ap_buf_deinit(&piped);
         AP_TRY(status);
     }
     if (prompt->len == 0)
         return ap_fail(err, AP_E_ARG, "the prompt is empty");
-    if (!ap_utf8_valid(ap_buf_str(prompt)) || memchr(prompt->ptr, 0, prompt->len))
-        return ap_fail(err, AP_E_ARG, "the prompt is not valid UTF-8 text");
-    return AP_OK;
+    return cli_check_text(ap_buf_str(prompt), "the prompt", err);
 }
 
 static int run(unsigned count, char **operands)
 {
     ap_error err = {0};
-    ap_store_entry entry;
-    ap_worker *worker = NULL;
+    session s = {.model = operands[0]};
     ap_buf prompt = {0};
     bool is_chat = count == 1 && cli_is_terminal(STDIN_FILENO) && !as_json;
     if (is_chat && raw)
@@ -412,13 +406,19 @@ static int run(unsigned count, char **operands)
         return cli_error(CLI_MISUSE, "%s", err.message);
     }
     if (status == AP_OK)
-        status = start_worker(operands[0], &entry, &worker, &err);
+        status = start_worker(&s, &err);
+    if (status == AP_OK)
+        cli_warn_plain();
     /* From here on Ctrl-C stops the answer; until here it stopped the program. */
     struct sigaction action = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &action, NULL);
-    int code = status != AP_OK ? cli_failed(&err) : is_chat ? converse(worker, entry.name) : answer_once(worker, ap_buf_str(&prompt));
-    ap_worker_stop(&worker, 500);
+    int code = status != AP_OK ? cli_failed(&err) : is_chat ? converse(&s) : answer_once(s.worker, ap_buf_str(&prompt));
+    ap_worker_stop(&s.worker, 500);
     ap_buf_deinit(&prompt);
+    if (interrupted && !is_chat) { /* whoever started the program learns of Ctrl-C: a loop in a shell ends as well */
+        (void)signal(SIGINT, SIG_DFL);
+        (void)raise(SIGINT);
+    }
     return code;
 }
 

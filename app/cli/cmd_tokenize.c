@@ -114,6 +114,10 @@ static int run(unsigned count, char **operands)
     ap_status status = count == 2 ? ap_buf_add(&input, operands[1], strlen(operands[1]), &err)
                                   : cli_read_file(file ? file : "-", INPUT_BYTES_MAX, &input, &err);
     job j = {.fd = -1};
+    if (status == AP_OK && !decode && cli_check_text(ap_buf_str(&input), "the text", &err) != AP_OK) {
+        ap_buf_deinit(&input);
+        return cli_error(CLI_MISUSE, "%s", err.message);
+    }
     if (status == AP_OK)
         status = cli_open_vocab(operands[0], &j.fd, &err);
     j.input = (ap_str){input.ptr ? input.ptr : "", input.len};

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
+#include "base/utf8.h"
 #include "cli/cli.h"
 
 /* ---- Values ---- */
@@ -111,13 +115,36 @@ static int set_option(const cli_option *o, const char *text)
     return CLI_MISUSE;
 }
 
+ap_status cli_check_text(ap_str text, const char *what, ap_error *err)
+{
+    size_t length;
+    for (size_t at = 0; at < text.len; at += length)
+        if (ap_utf8_next(text.ptr + at, text.len - at, &length) < 0)
+            return ap_fail(err, AP_E_ARG, "%s is not valid UTF-8: byte %zu, 0x%02x, begins no character", what, at,
+                           (unsigned char)text.ptr[at]);
+    return AP_OK;
+}
+
+/* A pipe that has a name is a text like standard input: the shell's <(…). */
+static ap_status read_pipe(const char *file, size_t limit, ap_buf *out, ap_error *err)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return ap_fail(err, AP_E_IO, "'%s' cannot be opened: %s", file, strerror(errno));
+    ap_status status = ap_file_read_fd(fd, limit, out, err);
+    close(fd);
+    return status;
+}
+
 ap_status cli_read_file(const char *file, size_t limit, ap_buf *out, ap_error *err)
 {
-    if (strcmp(file, "-") != 0)
+    struct stat st;
+    if (strcmp(file, "-") != 0 && (stat(file, &st) != 0 || !S_ISFIFO(st.st_mode)))
         return ap_file_read(file, limit, out, err);
-    ap_status status = ap_file_read_fd(STDIN_FILENO, limit, out, err);
+    bool is_pipe = strcmp(file, "-") != 0;
+    ap_status status = is_pipe ? read_pipe(file, limit, out, err) : ap_file_read_fd(STDIN_FILENO, limit, out, err);
     if (status != AP_OK)
-        ap_error_prefix(err, "standard input");
+        ap_error_prefix(err, is_pipe ? file : "standard input");
     return status;
 }
 

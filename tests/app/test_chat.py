@@ -1,6 +1,6 @@
 # test_chat.py APERTO MAKE_TINY - a conversation on a terminal: Ctrl-C stops the answer and not the program.
 # SPDX-License-Identifier: Apache-2.0
-import os, pty, re, select, subprocess, sys, tempfile, time
+import os, pty, re, select, signal, subprocess, sys, tempfile, termios, time
 
 aperto, make_tiny = (os.path.abspath(path) for path in sys.argv[1:3])
 
@@ -86,6 +86,66 @@ with tempfile.TemporaryDirectory() as folder:
     check("begin" in open(history).read(), "the history is not kept")
     check(os.stat(history).st_mode & 0o077 == 0, "the history can be read by others")
 
+    # What is pasted is one message, whatever its ends of lines; the terminal gets its modes back.
+    t = Terminal(environment, "run", "long", "--temp", "1", "--seed", "5", "-n", "300")
+    modes = termios.tcgetattr(t.fd)
+    t.wait(r"\x1b\[\?2004h[^$]*> ")
+    t.send("\x1b[200~paste \u00e9\r\nmiddle\rend\x1b[201~")
+    t.wait("(?s)paste \u00e9.*\r\n.*middle.*\r\n.*end")
+    t.send("\n")
+    t.wait("(\r\n){5}")
+    # What is typed during an answer is not shown in it, but is the start of the next message.
+    t.send("ahead")
+    check("ahead" not in t.wait(r"cut at the limit\)\r\n"), "typing is echoed into the answer")
+    t.wait("> .*ahead")
+    t.send(" of time\n")
+    t.wait(r"cut at the limit\)\r\n.*> ")
+    t.send("\x04")
+    t.wait(r"\x1b\[\?2004l")
+    check(t.end() == 0, "Ctrl-D after a paste")
+    check(termios.tcgetattr(t.fd)[:4] == modes[:4], "the terminal's modes are not restored")
+    kept = open(history).read()
+    check(kept.count("paste") == 1 and "middle" in [l for l in kept.splitlines() if "paste" in l][0], f"a paste is no one message: {kept}")
+    check("ahead\\040of\\040time" in kept, "what was typed during an answer is lost")
+    t = Terminal(environment, "run", "long")
+    t.wait(r"\x1b\[\?2004h[^$]*> ")
+    time.sleep(0.2)
+    os.kill(t.pid, signal.SIGTERM)
+    t.wait(r"\x1b\[\?2004l")
+    check(t.end() == -signal.SIGTERM, "SIGTERM at the prompt")
+    check(termios.tcgetattr(t.fd)[:4] == modes[:4], "the terminal's modes are not restored after a signal")
+
+    # A worker's death is told and mended; the conversation goes on, unless the third one in a row dies.
+    def kill_worker(t):
+        children = open(f"/proc/{t.pid}/task/{t.pid}/children").read().split()
+        check(len(children) == 1, f"the children are {children}")
+        os.kill(int(children[0]), signal.SIGKILL)
+
+    t = Terminal(environment, "run", "long", "--temp", "1", "--seed", "5")
+    t.wait("is ready.*\r\n.*> ")
+    t.send("begin\n")
+    t.wait("(\r\n){5}")
+    kill_worker(t)
+    t.wait("error: the worker of 'long' was ended by signal 9.* the conversation goes on\r\n")
+    t.wait("> ")
+    kill_worker(t)  # nobody asks it: the next message goes to a new one
+    time.sleep(0.2)
+    t.send("begin again\n")
+    t.wait("the conversation goes on\r\n")
+    t.wait("(\r\n){5}")
+    t.send("\x03")
+    t.wait(r"stopped\)\r\n.*> ")
+    for _ in range(2):
+        t.send("begin\n")
+        t.wait("(\r\n){5}")
+        kill_worker(t)
+        t.wait("the conversation goes on\r\n.*> ")
+    t.send("begin\n")
+    t.wait("(\r\n){5}")
+    kill_worker(t)
+    t.wait("third death in a row")
+    check(t.end() == 1, "three deaths in a row")
+
     # A conversation needs a terminal on both sides; with a prompt one answer may go anywhere.
     class Redirected(Terminal):
         def __init__(self, environment, out, *arguments):
@@ -106,7 +166,15 @@ with tempfile.TemporaryDirectory() as folder:
     t = Terminal(environment, "run", "long", "hello", "--temp", "1", "--seed", "5")
     t.wait(r"\x1b\[K(.|\r\n)")  # after the bar that says how far reading is
     t.send("\x03")
-    check(t.end() in (0, 1), "a stopped answer ends the program by a signal")  # 0: the answer was over
+    check(t.end() == -signal.SIGINT, "a stopped answer does not end the program as Ctrl-C does")
+    # The same from the first moment on: a loop in a shell ends.
+    for delay in (0.02, 0.1, 0.2, 0.3, 0.5):
+        run = subprocess.Popen([aperto, "run", "long", "hello", "--temp", "1", "--seed", "5"], env=environment,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        time.sleep(delay)
+        run.send_signal(signal.SIGINT)
+        words = run.communicate(timeout=30)[1]
+        check(run.returncode == -signal.SIGINT and not words, f"Ctrl-C after {delay} s: {run.returncode} {words}")
 
     # A model cannot steer the terminal.
     t = Terminal(environment, "tokenize", "long", "--decode", "188 189 190 191 27")

@@ -228,6 +228,29 @@ json '258 in d["ids"]'
 printf 'H\303\251llo  w\360\237\214\215rld\n\ttabs' >text
 timeout 60 "$aperto" tokenize tiny --file text >ids 2>err && timeout 60 "$aperto" tokenize tiny --decode --file ids >back 2>err
 cmp -s text back && ok || bad "tokenize and back"
+# Text is UTF-8 everywhere, and U+0000 is a character; a pipe with a name is a text like any other.
+for bad in '\377' 'ab\303' 'a\355\240\200'; do
+    printf "$bad" >bytes
+    for c in "run tiny" "run tiny --raw" "tokenize tiny" "tokenize tiny --file bytes"; do
+        # shellcheck disable=SC2086
+        timeout 60 "$aperto" $c <bytes >out 2>err
+        [ $? = 2 ] && [ "$(wc -l <err)" = 1 ] && grep -q "not valid UTF-8: byte [0-9]*, 0x" err && ok || bad "aperto $c takes bytes that are no text"
+    done
+done
+expect 2 "byte 2, 0xc3" tokenize tiny "$(printf 'ab\303')"
+expect 2 "byte 2, 0xc3" run tiny "$(printf 'ab\303')"
+printf 'a\000b' | timeout 60 "$aperto" run tiny --raw -n 1 --json >out 2>err && ok || bad "U+0000 in a prompt"
+json 'd["prompt_tokens"] == 3'
+printf 'a\000b' | timeout 60 "$aperto" run tiny -n 1 --temp 0 >out 2>err && ok || bad "U+0000 in a message"
+(cat text >pipe &)
+timeout 20 "$aperto" tokenize tiny --file pipe >out 2>err && cmp -s out ids && ok || bad "tokenize of a pipe with a name"
+(cat chat.json >pipe &)
+timeout 20 "$aperto" render tiny --context pipe >out 2>err && grep -q assistant out && ok || bad "render of a pipe with a name"
+(echo 1,2 >pipe &)
+timeout 20 "$aperto" logits tiny --file pipe --digest >out 2>err && [ "$(cat out)" = "$("$aperto" logits tiny --tokens 1,2 --digest)" ] && ok || bad "logits of a pipe"
+expect 1 "a device" tokenize tiny --file /dev/zero
+expect 1 "is none of the model's" logits tiny --tokens 1,99999999
+[ -s out ] && bad "logits prints before it fails" || ok
 ids=$(seq -s, 1 200)
 digest=$(timeout 60 "$aperto" logits tiny --tokens "$ids" --all --digest)
 for o in "--chunk 1" "--chunk 7" "--chunk 64" "--threads 1" "--threads 3" $("$aperto" version --json | python3 -c 'import json,sys; print(" ".join("--isa=" + i for i in json.load(sys.stdin)["isa"]))'); do
