@@ -126,6 +126,67 @@ static void gguf_refuses_every_truncation(void **state)
     ap_buf_deinit(&file);
 }
 
+static void gguf_refuses_a_cut_at_every_edge_of_a_tensor(void **state)
+{
+    ap_buf file = small_file();
+    ap_error error = {0};
+    ap_gguf *g;
+    assert_ok(ap_gguf_open(&g, (unsigned char *)file.ptr, file.len, err));
+    size_t end = 0;
+    for (uint32_t i = 0; i < ap_gguf_tensor_count(g); i++) {
+        const ap_gguf_tensor *t = ap_gguf_tensor_at(g, i);
+        end = (size_t)(t->offset + t->bytes);
+        const size_t cuts[] = {(size_t)t->offset - 1, (size_t)t->offset, (size_t)t->offset + 1, end - 1};
+        for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++)
+            assert_int_not_equal(open_bytes(file.ptr, cuts[c], &error), AP_OK);
+        if (i + 1 < ap_gguf_tensor_count(g))
+            assert_int_not_equal(open_bytes(file.ptr, end, &error), AP_OK);
+    }
+    assert_int_equal(open_bytes(file.ptr, end, &error), AP_OK);
+    ap_gguf_close(&g);
+    ap_buf_deinit(&file);
+}
+
+/* The file with a number of 64 bits replaced by what is one more than the bytes behind it hold, in items of this size. */
+static void one_too_long(const ap_buf *file, const void *number, uint64_t item_bytes)
+{
+    size_t at = (size_t)((const char *)number - file->ptr);
+    uint64_t old, more = (file->len - at - 8) / item_bytes + 1;
+    ap_error err = {0};
+    memcpy(&old, file->ptr + at, 8);
+    memcpy(file->ptr + at, &more, 8);
+    if (open_bytes(file->ptr, file->len, &err) == AP_OK)
+        fail_msg("a length of %" PRIu64 " at %zu was taken", more, at);
+    memcpy(file->ptr + at, &old, 8);
+}
+
+static void gguf_refuses_every_length_that_is_one_too_long(void **state)
+{
+    static const uint8_t sizes[AP_GGUF_KIND_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 0, 8, 8, 8}; /* a string has a length */
+    ap_buf file = small_file();
+    ap_gguf *g;
+    unsigned lengths = 0;
+    assert_ok(ap_gguf_open(&g, (unsigned char *)file.ptr, file.len, err));
+    for (uint32_t i = 0; i < ap_gguf_key_count(g); i++, lengths++) {
+        const ap_gguf_key *key = ap_gguf_key_at(g, i);
+        one_too_long(&file, key->name.ptr - 8, 1);
+        if (key->kind == AP_GGUF_ARRAY)
+            one_too_long(&file, key->bytes - 8, sizes[key->item_kind]);
+        const unsigned char *text = key->bytes;
+        for (uint64_t n = 0; key->item_kind == AP_GGUF_STRING && n < key->count; n++, lengths++) {
+            uint64_t length;
+            memcpy(&length, text, 8);
+            one_too_long(&file, text, 1);
+            text += 8 + length;
+        }
+    }
+    for (uint32_t i = 0; i < ap_gguf_tensor_count(g); i++, lengths++)
+        one_too_long(&file, ap_gguf_tensor_at(g, i)->name.ptr - 8, 1);
+    assert_true(lengths > AP_TINY_VOCAB);
+    ap_gguf_close(&g);
+    ap_buf_deinit(&file);
+}
+
 static void gguf_survives_every_flipped_bit_of_the_header(void **state)
 {
     ap_buf file = small_file();
@@ -485,6 +546,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gguf_reads_what_another_writer_wrote),
         cmocka_unit_test(gguf_refuses_every_truncation),
+        cmocka_unit_test(gguf_refuses_a_cut_at_every_edge_of_a_tensor),
+        cmocka_unit_test(gguf_refuses_every_length_that_is_one_too_long),
         cmocka_unit_test(gguf_survives_every_flipped_bit_of_the_header),
         cmocka_unit_test(gguf_refuses_absurd_counts_without_memory),
         cmocka_unit_test(gguf_survives_absurd_numbers_anywhere),

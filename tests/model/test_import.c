@@ -401,6 +401,21 @@ static void a_vocabulary_that_does_not_fit_is_refused(void **state)
     expect_refused(with_text(&file, "tokenizer.ggml.tokens", "x"), AP_E_FORMAT, "tokenizer.ggml.tokens");
     expect_refused(with_text(&file, "tokenizer.ggml.token_type", "x"), AP_E_FORMAT, "tokenizer.ggml.token_type");
     expect_refused(with_text(&file, "tokenizer.ggml.merges", "x"), AP_E_FORMAT, "tokenizer.ggml.merges");
+    /* Arrays of the right length whose items are of another kind. */
+    static const char *const lists[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.scores",
+                                        "tokenizer.ggml.merges"};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        struct __attribute__((packed)) {
+            uint32_t kind;
+            uint64_t count;
+            uint8_t items[272 * 2];
+        } list = {AP_GGUF_U16, 272, {0}};
+        expect_refused(with_value(&file, lists[i], AP_GGUF_ARRAY, &list, sizeof list), AP_E_FORMAT, lists[i], "array of u16");
+    }
+    expect_refused(with_u32(&file, "tokenizer.ggml.pre", 1), AP_E_FORMAT, "tokenizer.ggml.pre", "string");
+    expect_refused(with_u32(&file, "tokenizer.ggml.model", 1), AP_E_FORMAT, "tokenizer.ggml.model", "string");
+    expect_refused(with_u32(&file, "general.type", 1), AP_E_FORMAT, "general.type", "string");
+    expect_refused(with_u32(&file, "llama.rope.scaling.type", 1), AP_E_FORMAT, "llama.rope.scaling.type", "string");
     static const char *const ids[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                       "tokenizer.ggml.eom_token_id", "tokenizer.ggml.unknown_token_id",
                                       "tokenizer.ggml.padding_token_id"};
