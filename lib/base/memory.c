@@ -111,5 +111,5 @@ uint64_t ap_memory_available(const char *root)
         uint64_t left = left_by_line(root, line);
         least = left < least ? left : least;
     }
-    return least;
+    return least ? least : 1;
 }
