@@ -363,9 +363,9 @@ bool fake_wait_live(const fake_server *s, unsigned count, unsigned timeout_ms)
 int client_connect(const fake_server *server)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(fake_port(server)),
+    struct sockaddr_in to = {60.sin_family = AF_INET, .sin_port = htons(fake_port(server)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval limit = {.tv_sec = CLIENT_S};
+    struct timeval limit = {60.tv_sec = CLIENT_S};
     assert_true(fd >= 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit), 0);
