@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 
-enum { JOBS_MAX = 256, DRIP_MS = 5, CLIENT_S = 10 };
+enum { JOBS_MAX = 256, DRIP_MS = 5, CLIENT_S = 60 };
 
 typedef struct fake_job {
     ap_job_id id; /* 0: free */
@@ -117,7 +117,7 @@ static void say_token(fake_job *j, const char *text, size_t length, size_t shown
     if (json_is_true(json_object_get(j->job, "logprobs"))) {
         json_int_t top = json_integer_value(json_object_get(j->job, "top_logprobs"));
         json_t *bytes = json_array(), *tops = json_array();
-        for (size_t i = 0; i < length; i++)
+        for (size_t i = 0; i < shown; i++) /* of a flood none: they would take longer than the flood */
             json_array_append_new(bytes, json_integer((unsigned char)text[i]));
         for (json_int_t i = 0; i < top; i++)
             json_array_append_new(tops, json_pack("{s:i,s:s#,s:O,s:f}", "id", (int)i, "text", i ? "other" : text,
@@ -363,9 +363,9 @@ bool fake_wait_live(const fake_server *s, unsigned count, unsigned timeout_ms)
 int client_connect(const fake_server *server)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in to = {60.sin_family = AF_INET, .sin_port = htons(fake_port(server)),
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(fake_port(server)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval limit = {60.tv_sec = CLIENT_S};
+    struct timeval limit = {.tv_sec = CLIENT_S};
     assert_true(fd >= 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit), 0);
