@@ -18,8 +18,9 @@ static const double unit = 0x1p-24; /* of one rounding, relative */
 /* One layer of a sequence: what was written, the pages, the queries. */
 typedef struct scene {
     ap_kv_layout layout;
-    uint32_t length, group;
-    float scale;
+    uint32_t length, group, window; /* window 0: none */
+    float scale, cap;               /* cap 0: none */
+    const float *slopes, *sinks;    /* of each query head, or NULL */
     float *keys, *values; /* [position][kv head][dimension] */
     unsigned char *memory;
     void **pages;
@@ -82,7 +83,9 @@ static void attend(const scene *s, const ap_kernels *kernels, uint32_t position,
     for (uint32_t h = 0; h < s->layout.kv_head_count; h++) {
         size_t at = position * q_floats(s) + (size_t)h * s->group * s->layout.head_width;
         ap_attend_job job = {.layout = &s->layout, .pages = s->pages, .layer = 1, .kv_head = h, .position = position,
-                             .count = count, .group = s->group, .scale = s->scale, .q = s->q + at, .out = s->out + at,
+                             .count = count, .group = s->group, .window = s->window, .scale = s->scale,
+                             .cap = s->cap, .slopes = s->slopes ? s->slopes + h * s->group : NULL,
+                             .sinks = s->sinks ? s->sinks + h * s->group : NULL, .q = s->q + at, .out = s->out + at,
                              .stride = q_floats(s)};
         kernels->attention.attend[s->layout.type](&job);
     }
@@ -106,22 +109,33 @@ static float stored(const scene *s, float x) { return s->layout.type == AP_KV_F3
 
 /* ---- The law in scalars ---- */
 
-static void attend_by_the_law(const scene *s, uint32_t position, uint32_t kv_head, const float *q, float *out)
+/* A key that the window hides is skipped; j counts from the segment's begin all the same. */
+static void attend_by_the_law(const scene *s, uint32_t position, uint32_t head, const float *q, float *out)
 {
-    uint32_t width = s->layout.head_width;
-    float largest = -INFINITY, sum = 0, value[AP_HEAD_WIDTH_MAX] = {0}, e[AP_SEGMENT_TOKENS];
+    ap_kernels plain = kernels_of(AP_ISA_PLAIN);
+    uint32_t width = s->layout.head_width, kv_head = head / s->group;
+    uint32_t first = s->window && position + 1 > s->window ? position + 1 - s->window : 0;
+    float largest = s->sinks ? s->sinks[head] : -INFINITY, sum = s->sinks ? 1 : 0;
+    float value[AP_HEAD_WIDTH_MAX] = {0}, e[AP_SEGMENT_TOKENS];
     for (uint32_t begin = 0; begin <= position; begin += AP_SEGMENT_TOKENS) {
         uint32_t n = position + 1 - begin < AP_SEGMENT_TOKENS ? position + 1 - begin : AP_SEGMENT_TOKENS;
+        uint32_t from = first > begin ? first - begin : 0;
         float best = -INFINITY, part[16] = {0};
-        for (uint32_t j = 0; j < n; j++) {
+        if (from >= n)
+            continue;
+        for (uint32_t j = from; j < n; j++) {
             const float *key = s->keys + (begin + j) * kv_floats(s) + kv_head * width;
             float score = 0;
             for (uint32_t d = 0; d < width; d++)
                 score = fmaf(q[d], stored(s, key[d]), score);
             e[j] = score * s->scale;
+            if (s->cap > 0)
+                plain.vec.softcap(&e[j], s->cap, 1);
+            if (s->slopes)
+                e[j] = fmaf(-s->slopes[head], (float)(position - begin - j), e[j]);
             best = best > e[j] ? best : e[j];
         }
-        for (uint32_t j = 0; j < n; j++) {
+        for (uint32_t j = from; j < n; j++) {
             e[j] = ap_expf(e[j] - best);
             part[j % 16] += e[j];
         }
@@ -133,7 +147,7 @@ static void attend_by_the_law(const scene *s, uint32_t position, uint32_t kv_hea
         sum = fmaf(part[0], new, sum * old);
         for (uint32_t d = 0; d < width; d++) {
             float chain = 0;
-            for (uint32_t j = 0; j < n; j++)
+            for (uint32_t j = from; j < n; j++)
                 chain = fmaf(e[j], stored(s, s->values[(begin + j) * kv_floats(s) + kv_head * width + d]), chain);
             value[d] = fmaf(chain, new, value[d] * old);
         }
@@ -146,13 +160,24 @@ static void attend_by_the_law(const scene *s, uint32_t position, uint32_t kv_hea
 static void every_level_follows_the_order_of_the_law(void **state)
 {
     static const struct {
-        uint32_t width, kv_heads, group, begin, end;
+        uint32_t width, kv_heads, group, begin, end, window;
+        float cap;
+        bool has_slopes, has_sinks;
     } shapes[] = {{64, 1, 3, 0, 40},     {64, 1, 1, 1020, 1030}, {16, 2, 4, 2040, 2060}, {18, 2, 5, 1010, 1041},
-                  {128, 1, 2, 100, 117}, {2, 1, 9, 0, 33},       {80, 1, 1, 0, 20},      {256, 1, 1, 1024, 1026}};
+                  {128, 1, 2, 100, 117}, {2, 1, 9, 0, 33},       {80, 1, 1, 0, 20},      {256, 1, 1, 1024, 1026},
+                  /* Windows below a tile, across a page, a segment and two; then each feature and all of them. */
+                  {16, 1, 3, 0, 40, 1},  {32, 1, 2, 1015, 1040, 5}, {18, 2, 5, 1010, 1041, 40}, {16, 1, 1, 2045, 2050, 1030},
+                  {16, 2, 4, 2040, 2060, 12}, {64, 1, 3, 0, 40, 0, 2}, {16, 1, 3, 1020, 1030, 0, 0, true},
+                  {32, 2, 3, 1020, 1030, 0, 0, false, true}, {16, 2, 3, 1020, 1041, 20, 1.5f, true, true}};
+    static const float slopes[] = {0.5f, 0.25f, 0.01f, 2, 0.125f, 1}, sinks[] = {1, -2, 0, 3, 0.5f, -100};
     float want[AP_HEAD_WIDTH_MAX];
     for (int type = AP_KV_F16; type <= AP_KV_F32; type++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
             scene s = scene_create((ap_kv_type)type, shapes[i].width, shapes[i].kv_heads, shapes[i].group, shapes[i].end, i);
+            s.window = shapes[i].window;
+            s.cap = shapes[i].cap;
+            s.slopes = shapes[i].has_slopes ? slopes : NULL;
+            s.sinks = shapes[i].has_sinks ? sinks : NULL;
             write_all(&s);
             for (unsigned isa = 0; isa < AP_ISA_COUNT; isa++) {
                 ap_kernels kernels;
@@ -163,7 +188,7 @@ static void every_level_follows_the_order_of_the_law(void **state)
                 for (uint32_t position = shapes[i].begin; position < shapes[i].end; position++)
                     for (uint32_t h = 0; h < shapes[i].kv_heads * shapes[i].group; h++) {
                         size_t at = position * q_floats(&s) + (size_t)h * shapes[i].width;
-                        attend_by_the_law(&s, position, h / shapes[i].group, s.q + at, want);
+                        attend_by_the_law(&s, position, h, s.q + at, want);
                         assert_memory_equal(s.out + at, want, shapes[i].width * sizeof *want);
                     }
             }

@@ -112,6 +112,74 @@ static void gates_far_out_are_shut_or_open(void **state)
     }
 }
 
+/* Mean and variance by their sums; within what the sums, the root and the quotient may be off by. */
+static void layer_norms_follow_the_order_of_the_law(void **state)
+{
+    static float x[LONGEST], w[LONGEST], b[LONGEST], centred[LONGEST], want[LONGEST], got[LONGEST];
+    EACH_LEVEL(kernels)
+        for (uint32_t n = 1; n <= LONGEST; n = next_length(n)) {
+            fill(x, n, 3, n);
+            fill(w, n, 2, n + 1);
+            fill(b, n, 2, n + 2);
+            double exact_mean = 0, exact_square = 0;
+            for (uint32_t i = 0; i < n; i++)
+                exact_mean += (double)x[i] / n;
+            for (uint32_t i = 0; i < n; i++)
+                exact_square += ((double)x[i] - exact_mean) * ((double)x[i] - exact_mean) / n;
+            float mean = sum_by_the_law(x, n, false) / (float)n;
+            for (uint32_t i = 0; i < n; i++)
+                centred[i] = x[i] - mean;
+            float r = 1.0f / sqrtf(sum_by_the_law(centred, n, true) / (float)n + 1e-5f);
+            for (int parts = 0; parts < 3; parts++) { /* bare, with weights, with both */
+                for (uint32_t i = 0; i < n; i++) {
+                    want[i] = centred[i] * r;
+                    want[i] = parts > 0 ? want[i] * w[i] : want[i];
+                    want[i] = parts > 1 ? want[i] + b[i] : want[i];
+                }
+                kernels.vec.layer_norm(got, x, parts > 0 ? w : NULL, parts > 1 ? b : NULL, n, 1e-5f);
+                assert_memory_equal(got, want, n * sizeof *got);
+            }
+            for (uint32_t i = 0; i < n; i++) {
+                double exact = ((double)x[i] - exact_mean) / sqrt(exact_square + 1e-5) * (double)w[i] + (double)b[i];
+                assert_true(fabs((double)got[i] - exact) <= 2e-4 * (n == 1) + 4e-6);
+            }
+        }
+}
+
+/* Against float64: gelu in both forms keeps its relative exactness in the tail but for what exp does to the rounding of
+ * its argument; a cap is a tanh. */
+static void gelu_and_caps_are_exact_over_their_range(void **state)
+{
+    EACH_LEVEL(kernels)
+        for (float x = -12; x < 12; x += 0x1.8p-9f) {
+            float erf_form, tanh_form, capped[3] = {x, x, x * 0.01f};
+            kernels.vec.activate[AP_ACTIVATION_GELU](&erf_form, &x, NULL, 1);
+            kernels.vec.activate[AP_ACTIVATION_GELU_TANH](&tanh_form, &x, NULL, 1);
+            double z = (double)x, exact = z * erfc(-z / sqrt(2)) / 2;
+            assert_true(fabs((double)erf_form - exact) <= (6 + 2 * z * z) * unit * fabs(exact) + 2 * unit * (z > 0 ? z : 0));
+            double inner = sqrt(2 / 3.14159265358979323846) * (z + 0.044715 * z * z * z);
+            exact = z / (1 + exp(-2 * inner));
+            assert_true(fabs((double)tanh_form - exact) <= (6 + 8 * fabs(inner)) * unit * fabs(exact) + 0x1p-120);
+            kernels.vec.softcap(capped, 3, 3);
+            for (int i = 1; i < 3; i++) {
+                exact = 3 * tanh((i == 1 ? z : (double)(x * 0.01f)) / 3);
+                assert_true(fabs((double)capped[i] - exact) <= 6 * unit * fabs(exact));
+            }
+        }
+}
+
+static void gates_within_seven_are_what_the_model_card_says(void **state)
+{
+    EACH_LEVEL(kernels)
+        for (float x = -20; x < 20; x += 0.37f) {
+            float up = x * 0.9f - 1, got;
+            kernels.vec.activate[AP_ACTIVATION_SILU_7](&got, &x, &up, 1);
+            double gate = fmin((double)x, 7), linear = fmax(-7, fmin((double)up, 7));
+            double exact = gate / (1 + exp(-1.702 * gate)) * (linear + 1);
+            assert_true(fabs((double)got - exact) <= (8 + 4 * fabs(gate)) * unit * (fabs(exact) + 1e-6));
+        }
+}
+
 static void exponential_sums_follow_the_order_of_the_law(void **state)
 {
     static float x[LONGEST], want[LONGEST], got[LONGEST];
@@ -174,6 +242,19 @@ static void a_nan_is_never_lost(void **state)
             kernels.vec.activate[AP_ACTIVATION_SILU](out, x, w, 37);
             for (uint32_t i = 0; i < 37; i++)
                 assert_true(isnan(out[i]) == (i == bad));
+            for (int kind = 0; kind < AP_ACTIVATION_COUNT; kind++) {
+                kernels.vec.activate[kind](out, x, w, 37);
+                assert_true(isnan(out[bad]));
+                kernels.vec.activate[kind](out, w, x, 37);
+                assert_true(isnan(out[bad]));
+            }
+            memcpy(y, x, sizeof y);
+            kernels.vec.clip(y, 1, 37);
+            assert_true(isnan(y[bad]));
+            kernels.vec.softcap(y, 1, 37);
+            assert_true(isnan(y[bad]));
+            kernels.vec.layer_norm(out, x, NULL, NULL, 37, 1e-5f);
+            assert_true(isnan(out[(bad + 1) % 37]));
             memcpy(y, w, sizeof y);
             kernels.vec.add(y, x, 37);
             for (uint32_t i = 0; i < 37; i++)
@@ -306,6 +387,9 @@ int main(void)
         cmocka_unit_test(norms_are_as_exact_as_their_operations_allow),
         cmocka_unit_test(gated_activations_are_as_exact_as_their_operations_allow),
         cmocka_unit_test(gates_far_out_are_shut_or_open),
+        cmocka_unit_test(layer_norms_follow_the_order_of_the_law),
+        cmocka_unit_test(gelu_and_caps_are_exact_over_their_range),
+        cmocka_unit_test(gates_within_seven_are_what_the_model_card_says),
         cmocka_unit_test(exponential_sums_follow_the_order_of_the_law),
         cmocka_unit_test(nothing_added_up_is_zero),
         cmocka_unit_test(all_but_one_ruled_out_is_certainty),
