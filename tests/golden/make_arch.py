@@ -63,10 +63,15 @@ def model_class(config):
     return getattr(transformers, config["architectures"][0])
 
 
+def attention(config):
+    """Falcon's plain path adds ALiBi twice, to the scores and again within the mask; the other one adds it once."""
+    return "sdpa" if config.get("alibi") else "eager"
+
+
 def build(config, tensors=None):
     """A model in the default float type; `config` as in config.json, `tensors` by the names of its state."""
     known = CONFIG_MAPPING[config["model_type"]].from_dict(copy.deepcopy(config))
-    known._attn_implementation = "eager"
+    known._attn_implementation = attention(config)
     known._experts_implementation = "eager"
     model = model_class(config)(known).eval()
     if tensors is not None:
@@ -740,7 +745,7 @@ def save(folder, config, model):
 
 def load(folder):
     config = json.loads((folder / "config.json").read_text())
-    model = model_class(config).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = model_class(config).from_pretrained(folder, dtype=torch.float32, attn_implementation=attention(config))
     return config, model.eval()
 
 
