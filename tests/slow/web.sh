@@ -5,6 +5,7 @@
 set -u
 . "$(dirname "$0")/common.sh"
 need_build
+packages_install chromium || exit 1
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 build-release/tests/make_tiny "$work/slow.gguf" 8192 64 || exit 1

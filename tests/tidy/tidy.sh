@@ -91,6 +91,13 @@ for archive in "$build"/lib/*/*.a "$build"/app/*/*.a; do
 done >"$work/found"
 verdict "external symbols start with ap_"
 
+"$build/aperto" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p' >"$work/commands"
+[ -s "$work/commands" ] || echo "'aperto --help' lists no commands" >"$work/commands"
+while read -r command; do
+    grep -q "'$command'" docs/man/meson.build || echo "$command"
+done <"$work/commands" >"$work/found"
+verdict "each command has a manual page"
+
 # Files.
 grep -E '\.(c|h|py|sh|js|css|html)$' "$work/files" | while read -r file; do
     lines=$(wc -l <"$file")
