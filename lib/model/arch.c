@@ -37,7 +37,13 @@ const ap_arch *ap_arch_find_class(ap_str name)
     return NULL;
 }
 
-const char *ap_arch_class_names(void) { return "LlamaForCausalLM, MistralForCausalLM"; }
+const char *ap_arch_class_names(void)
+{
+    return "LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, SmolLM3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
+           "Qwen3MoeForCausalLM, GemmaForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, OlmoForCausalLM, "
+           "Olmo2ForCausalLM, Olmo3ForCausalLM, GptOssForCausalLM, GPT2LMHeadModel, GPTNeoXForCausalLM, BloomForCausalLM, "
+           "FalconForCausalLM, RWForCausalLM";
+}
 
 const char *ap_arch_names(void)
 {

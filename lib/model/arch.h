@@ -44,6 +44,7 @@ typedef struct ap_hparams {
     uint32_t rope_width;        /* rotated dimensions of a head; even, <= head_width */
     float alibi_bias;           /* largest bias of ALiBi; nothing is rotary then */
 
+    ap_activation activation;
     float norm_epsilon;
     float embedding_scale; /* 1: none */
     float score_scale;
@@ -162,11 +163,17 @@ typedef enum ap_fused {
     AP_FUSED_EXPERTS  /* expert 0, then 1, … */
 } ap_fused;
 
-/* How the rows of a folder's tensor become those of GGUF. */
+/* How the rows of a rule stand in a folder's tensor. */
 typedef enum ap_hf_rows {
     AP_HF_ROWS_SAME,
     AP_HF_ROWS_Q_PAIRS, /* rotary pairs of query heads, halves in the folder, become neighbours (AP_ROPE_INTERLEAVED) */
-    AP_HF_ROWS_K_PAIRS  /* likewise of key heads */
+    AP_HF_ROWS_K_PAIRS, /* likewise of key heads */
+    AP_HF_ROWS_QKV,     /* all of q, all of k, all of v */
+    AP_HF_ROWS_GROUPS,  /* per key head: its query heads, the key head, the value head */
+    AP_HF_ROWS_GATE_UP, /* all of gate, all of up */
+    /* All experts in one tensor, each with its columns first. */
+    AP_HF_ROWS_EXPERT,
+    AP_HF_ROWS_EXPERT_GATE_UP /* gate and up by turns */
 } ap_hf_rows;
 
 typedef struct ap_tensor_rule {
@@ -174,7 +181,9 @@ typedef struct ap_tensor_rule {
     const char *gguf_name; /* of the model, or of a layer behind "blk.N."; of an expert it has "%u" for its number */
     ap_extent columns, rows;
     bool is_optional;
-    const char *hf_name; /* of the model, or of a layer behind hf->layers and "N."; NULL: folders have no such tensor */
+    /* Of the model, or of a layer behind hf->layers and "N."; "%u" as above; several with '|' between, the first that is
+     * there counts.  NULL: folders have no such tensor. */
+    const char *hf_name;
     ap_hf_rows hf_rows;
     ap_fused fused;         /* where else the rows may stand */
     const char *fused_name; /* in GGUF, as gguf_name */
@@ -182,11 +191,22 @@ typedef struct ap_tensor_rule {
 
 /* What a folder's config.json says, as a key of GGUF. */
 typedef struct ap_config_key {
-    const char *config; /* path in config.json; absent or null: the key is left out */
+    const char *config; /* path in config.json; absent or null: see `usual` */
     const char *gguf;   /* behind "<architecture>."; NULL: only `must` is looked at */
-    enum { AP_CONFIG_U32, AP_CONFIG_F32, AP_CONFIG_TEXT } kind;
-    const char *only_if; /* path of a flag; absent or false: the key is left out */
-    const char *must;    /* of a text: any other value is refused */
+    enum {
+        AP_CONFIG_U32,
+        AP_CONFIG_F32,
+        AP_CONFIG_FLAG,
+        AP_CONFIG_TEXT,
+        AP_CONFIG_FOURFOLD, /* four times this u32 */
+        AP_CONFIG_ROOT,     /* a number above 0 whose root goes under 1 */
+        AP_CONFIG_IF_U32,   /* a flag; where it is true the key is `usual` */
+        AP_CONFIG_IF_F32,
+        AP_CONFIG_LAYERS /* a list with one value per layer: a flag for each, whether it is `must` or 1 */
+    } kind;
+    const char *must; /* of a text: any other value is refused, '|' between those allowed; of a flag "true" or "false" */
+    const char *only_if, *unless; /* paths; where nothing (something) but null and false stands there the key is left out */
+    float usual;                  /* of a number that is absent; 0: the key is left out then */
 } ap_config_key;
 
 /* Names that the families around Llama share. */
@@ -203,8 +223,11 @@ typedef struct ap_config_key {
     {"vocab_size", "vocab_size", AP_CONFIG_U32}
 
 typedef struct ap_hf_family {
-    const char *classes[6]; /* names in "architectures"; the rest is NULL */
+    const char *classes[4]; /* names in "architectures"; the rest is NULL */
     const char *layers;     /* "model.layers." */
+    const char *root;       /* what some folders leave out in front of names; NULL: nothing */
+    bool has_columns_first;  /* matrices of layers are stored the other way round */
+    bool are_norms_less_one; /* norms weigh by 1 + what is stored */
     const ap_config_key *keys;
     size_t key_count;
 } ap_hf_family;

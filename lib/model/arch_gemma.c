@@ -9,6 +9,21 @@
  */
 #include "model/arch_rules.h"
 
+/* "gelu" in files of the first Gemma meant the form with tanh as well. */
+static const ap_config_key config_keys[] = {
+    AP_CONFIG_KEYS_LLAMA,
+    AP_CONFIG_KEYS_WINDOW,
+    {"query_pre_attn_scalar", "attention.scale", AP_CONFIG_ROOT},
+    {"attn_logit_softcapping", "attn_logit_softcapping", AP_CONFIG_F32},
+    {"final_logit_softcapping", "final_logit_softcapping", AP_CONFIG_F32},
+    {"hidden_act", NULL, AP_CONFIG_TEXT, .must = "gelu_pytorch_tanh|gelu"},
+    {"hidden_activation", NULL, AP_CONFIG_TEXT, .must = "gelu_pytorch_tanh"},
+    {"use_bidirectional_attention", NULL, AP_CONFIG_FLAG, .must = "false"},
+};
+#define GEMMA_FOLDER(name)                                                                                \
+    .hf = {.classes = {name}, .layers = "model.layers.", .are_norms_less_one = true, .keys = config_keys, \
+           .key_count = AP_COUNT_OF(config_keys)}
+
 static const ap_tensor_rule gemma_tensors[] = {
     AP_RULES_ENDS,
     AP_RULES_NORMS,
@@ -23,6 +38,7 @@ const ap_arch ap_arch_gemma = {
     .is_embedding_scaled = true,
     .tensors = gemma_tensors,
     .tensor_count = AP_COUNT_OF(gemma_tensors),
+    GEMMA_FOLDER("GemmaForCausalLM"),
 };
 
 static const ap_tensor_rule gemma2_tensors[] = {
@@ -50,6 +66,7 @@ const ap_arch ap_arch_gemma2 = {
     .score_width_layers = 46,
     .tensors = gemma2_tensors,
     .tensor_count = AP_COUNT_OF(gemma2_tensors),
+    GEMMA_FOLDER("Gemma2ForCausalLM"),
 };
 
 static const ap_tensor_rule gemma3_tensors[] = {
@@ -78,4 +95,5 @@ const ap_arch ap_arch_gemma3 = {
     .score_width_layers = 62,
     .tensors = gemma3_tensors,
     .tensor_count = AP_COUNT_OF(gemma3_tensors),
+    GEMMA_FOLDER("Gemma3ForCausalLM"),
 };

@@ -17,15 +17,23 @@ static const ap_tensor_rule gpt_oss_tensors[] = {
     AP_VECTOR(AP_ROLE_SINKS, "attn_sinks.weight", AP_EXTENT_HEADS, false, "self_attn.sinks"),
     AP_VECTOR(AP_ROLE_FFN_NORM, "post_attention_norm.weight", AP_EXTENT_WIDTH, false,
               "post_attention_layernorm.weight"),
-    AP_RULES_EXPERTS("mlp.router.weight", NULL, NULL, NULL),
+    {AP_ROLE_ROUTER, "ffn_gate_inp.weight", AP_EXTENT_WIDTH, AP_EXTENT_EXPERTS, false, "mlp.router.weight"},
+    {AP_ROLE_EXPERT_GATE, "ffn_gate.%u.weight", AP_EXTENT_WIDTH, AP_EXTENT_EXPERT_FFN, false, "mlp.experts.gate_up_proj",
+     AP_HF_ROWS_EXPERT_GATE_UP, AP_FUSED_EXPERTS, "ffn_gate_exps.weight"},
+    {AP_ROLE_EXPERT_UP, "ffn_up.%u.weight", AP_EXTENT_WIDTH, AP_EXTENT_EXPERT_FFN, false, "mlp.experts.gate_up_proj",
+     AP_HF_ROWS_EXPERT_GATE_UP, AP_FUSED_EXPERTS, "ffn_up_exps.weight"},
+    {AP_ROLE_EXPERT_DOWN, "ffn_down.%u.weight", AP_EXTENT_EXPERT_FFN, AP_EXTENT_WIDTH, false, "mlp.experts.down_proj",
+     AP_HF_ROWS_EXPERT, AP_FUSED_EXPERTS, "ffn_down_exps.weight"},
     AP_VECTOR(AP_ROLE_ROUTER_BIAS, "ffn_gate_inp.bias", AP_EXTENT_EXPERTS, false, "mlp.router.bias"),
-    {AP_ROLE_EXPERT_GATE_BIAS, "ffn_gate.%u.bias", AP_EXTENT_EXPERT_FFN, AP_EXTENT_NONE, false, .fused = AP_FUSED_EXPERTS,
-     .fused_name = "ffn_gate_exps.bias"},
-    {AP_ROLE_EXPERT_UP_BIAS, "ffn_up.%u.bias", AP_EXTENT_EXPERT_FFN, AP_EXTENT_NONE, false, .fused = AP_FUSED_EXPERTS,
-     .fused_name = "ffn_up_exps.bias"},
-    {AP_ROLE_EXPERT_DOWN_BIAS, "ffn_down.%u.bias", AP_EXTENT_WIDTH, AP_EXTENT_NONE, false, .fused = AP_FUSED_EXPERTS,
-     .fused_name = "ffn_down_exps.bias"},
+    {AP_ROLE_EXPERT_GATE_BIAS, "ffn_gate.%u.bias", AP_EXTENT_EXPERT_FFN, AP_EXTENT_NONE, false, "mlp.experts.gate_up_proj_bias",
+     AP_HF_ROWS_EXPERT_GATE_UP, AP_FUSED_EXPERTS, "ffn_gate_exps.bias"},
+    {AP_ROLE_EXPERT_UP_BIAS, "ffn_up.%u.bias", AP_EXTENT_EXPERT_FFN, AP_EXTENT_NONE, false, "mlp.experts.gate_up_proj_bias",
+     AP_HF_ROWS_EXPERT_GATE_UP, AP_FUSED_EXPERTS, "ffn_up_exps.bias"},
+    {AP_ROLE_EXPERT_DOWN_BIAS, "ffn_down.%u.bias", AP_EXTENT_WIDTH, AP_EXTENT_NONE, false, "mlp.experts.down_proj_bias",
+     AP_HF_ROWS_EXPERT, AP_FUSED_EXPERTS, "ffn_down_exps.bias"},
 };
+
+static const ap_config_key config_keys[] = {AP_CONFIG_KEYS_LLAMA, AP_CONFIG_KEYS_WINDOW, AP_CONFIG_KEYS_EXPERTS, AP_CONFIG_SILU};
 
 const ap_arch ap_arch_gpt_oss = {
     .name = "gpt-oss",
@@ -37,4 +45,5 @@ const ap_arch ap_arch_gpt_oss = {
     .is_router_normed = true,
     .tensors = gpt_oss_tensors,
     .tensor_count = AP_COUNT_OF(gpt_oss_tensors),
+    AP_HF_LLAMA_LIKE(config_keys, "GptOssForCausalLM"),
 };

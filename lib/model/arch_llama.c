@@ -29,10 +29,11 @@ static const ap_tensor_rule llama_tensors[] = {
 
 static const ap_tensor_rule smollm3_tensors[] = {LLAMA_RULES, AP_RULES_GATED};
 
-static const ap_config_key config_keys[] = {
+static const ap_config_key llama_keys[] = {
     AP_CONFIG_KEYS_LLAMA,
     {"sliding_window", "attention.sliding_window", AP_CONFIG_U32}, /* Mistral 7B v0.1 */
-    {"hidden_act", NULL, AP_CONFIG_TEXT, .must = "silu"},
+    AP_CONFIG_KEYS_EXPERTS,
+    AP_CONFIG_SILU,
 };
 
 const ap_arch ap_arch_llama = {
@@ -41,10 +42,14 @@ const ap_arch ap_arch_llama = {
     .is_router_normed = true,
     .tensors = llama_tensors,
     .tensor_count = AP_COUNT_OF(llama_tensors),
-    .hf = {.classes = {"LlamaForCausalLM", "MistralForCausalLM"},
-           .layers = "model.layers.",
-           .keys = config_keys,
-           .key_count = sizeof config_keys / sizeof config_keys[0]},
+    AP_HF_LLAMA_LIKE(llama_keys, "LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"),
+};
+
+static const ap_config_key smollm3_keys[] = {
+    AP_CONFIG_KEYS_LLAMA,
+    AP_CONFIG_KEYS_WINDOW_IF_USED,
+    {"no_rope_layers", "rope.layer_pattern", AP_CONFIG_LAYERS}, /* 1: rotary, in spite of the name */
+    AP_CONFIG_SILU,
 };
 
 const ap_arch ap_arch_smollm3 = {
@@ -53,4 +58,5 @@ const ap_arch ap_arch_smollm3 = {
     .rotary_period = 4,
     .tensors = smollm3_tensors,
     .tensor_count = AP_COUNT_OF(smollm3_tensors),
+    AP_HF_LLAMA_LIKE(smollm3_keys, "SmolLM3ForCausalLM"),
 };

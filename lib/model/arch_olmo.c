@@ -15,12 +15,20 @@ static const ap_tensor_rule olmo_tensors[] = {
     AP_RULES_GATED,
 };
 
+static const ap_config_key olmo_keys[] = {
+    AP_CONFIG_KEYS_LLAMA,
+    {"layer_norm_eps", "attention.layer_norm_epsilon", AP_CONFIG_F32, .usual = 1e-5f}, /* no file says it */
+    {"clip_qkv", "attention.clamp_kqv", AP_CONFIG_F32},
+    AP_CONFIG_SILU,
+};
+
 const ap_arch ap_arch_olmo = {
     .name = "olmo",
     .rope_pairs = AP_ROPE_INTERLEAVED,
     .norm = AP_NORM_LAYER_BARE,
     .tensors = olmo_tensors,
     .tensor_count = AP_COUNT_OF(olmo_tensors),
+    AP_HF_LLAMA_LIKE(olmo_keys, "OlmoForCausalLM"),
 };
 
 static const ap_tensor_rule olmo2_tensors[] = {
@@ -34,6 +42,8 @@ static const ap_tensor_rule olmo2_tensors[] = {
               "post_feedforward_layernorm.weight"),
 };
 
+static const ap_config_key olmo2_keys[] = {AP_CONFIG_KEYS_LLAMA, AP_CONFIG_KEYS_WINDOW, AP_CONFIG_SILU};
+
 const ap_arch ap_arch_olmo2 = {
     .name = "olmo2",
     .rope_pairs = AP_ROPE_HALVES,
@@ -44,4 +54,5 @@ const ap_arch ap_arch_olmo2 = {
     .window_open = 3,
     .tensors = olmo2_tensors,
     .tensor_count = AP_COUNT_OF(olmo2_tensors),
+    AP_HF_LLAMA_LIKE(olmo2_keys, "Olmo2ForCausalLM", "Olmo3ForCausalLM"),
 };

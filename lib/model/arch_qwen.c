@@ -6,6 +6,12 @@
  */
 #include "model/arch_rules.h"
 
+static const ap_config_key dense_keys[] = {
+    AP_CONFIG_KEYS_LLAMA,
+    AP_CONFIG_KEYS_WINDOW_IF_USED,
+    AP_CONFIG_SILU,
+};
+
 static const ap_tensor_rule qwen2_tensors[] = {
     AP_RULES_ENDS,
     AP_RULES_NORMS,
@@ -19,6 +25,7 @@ const ap_arch ap_arch_qwen2 = {
     .rope_pairs = AP_ROPE_HALVES,
     .tensors = qwen2_tensors,
     .tensor_count = AP_COUNT_OF(qwen2_tensors),
+    AP_HF_LLAMA_LIKE(dense_keys, "Qwen2ForCausalLM"),
 };
 
 static const ap_tensor_rule qwen3_tensors[] = {
@@ -35,6 +42,7 @@ const ap_arch ap_arch_qwen3 = {
     .qk_norm = AP_QK_NORM_HEAD,
     .tensors = qwen3_tensors,
     .tensor_count = AP_COUNT_OF(qwen3_tensors),
+    AP_HF_LLAMA_LIKE(dense_keys, "Qwen3ForCausalLM"),
 };
 
 static const ap_tensor_rule qwen3moe_tensors[] = {
@@ -46,6 +54,16 @@ static const ap_tensor_rule qwen3moe_tensors[] = {
                      "mlp.experts.%u.down_proj.weight"),
 };
 
+static const ap_config_key qwen3moe_keys[] = {
+    AP_CONFIG_KEYS_LLAMA,
+    AP_CONFIG_KEYS_WINDOW_IF_USED,
+    AP_CONFIG_KEYS_EXPERTS,
+    {"num_experts", "expert_count", AP_CONFIG_U32, .unless = "num_local_experts"},
+    {"moe_intermediate_size", "expert_feed_forward_length", AP_CONFIG_U32},
+    {"norm_topk_prob", "expert_weights_norm", AP_CONFIG_FLAG},
+    AP_CONFIG_SILU,
+};
+
 const ap_arch ap_arch_qwen3moe = {
     .name = "qwen3moe",
     .rope_pairs = AP_ROPE_HALVES,
@@ -53,4 +71,5 @@ const ap_arch ap_arch_qwen3moe = {
     .is_router_normed = true,
     .tensors = qwen3moe_tensors,
     .tensor_count = AP_COUNT_OF(qwen3moe_tensors),
+    AP_HF_LLAMA_LIKE(qwen3moe_keys, "Qwen3MoeForCausalLM"),
 };

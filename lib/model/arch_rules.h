@@ -77,16 +77,19 @@
 #define AP_RULES_LAYER_NORM(weight_role, bias_role, gguf, optional, folder) \
     AP_VECTOR(weight_role, gguf ".weight", AP_EXTENT_WIDTH, optional, folder ".weight"), \
     AP_VECTOR(bias_role, gguf ".bias", AP_EXTENT_WIDTH, optional, folder ".bias")
-/* q, k and v are one tensor in files and folders. */
-#define AP_RULES_FUSED_ATTENTION(out) \
-    {AP_ROLE_Q, "attn_q.weight", AP_EXTENT_WIDTH, AP_EXTENT_Q, false, .fused = AP_FUSED_QKV, .fused_name = "attn_qkv.weight"}, \
-    {AP_ROLE_K, "attn_k.weight", AP_EXTENT_WIDTH, AP_EXTENT_KV, false, .fused = AP_FUSED_QKV, .fused_name = "attn_qkv.weight"}, \
-    {AP_ROLE_V, "attn_v.weight", AP_EXTENT_WIDTH, AP_EXTENT_KV, false, .fused = AP_FUSED_QKV, .fused_name = "attn_qkv.weight"}, \
+/* q, k and v are one tensor in files and folders; how their rows stand in that of folders. */
+#define AP_RULES_FUSED_ATTENTION(qkv, rows, out) \
+    {AP_ROLE_Q, "attn_q.weight", AP_EXTENT_WIDTH, AP_EXTENT_Q, false, qkv ".weight", rows, AP_FUSED_QKV, \
+     "attn_qkv.weight"}, \
+    {AP_ROLE_K, "attn_k.weight", AP_EXTENT_WIDTH, AP_EXTENT_KV, false, qkv ".weight", rows, AP_FUSED_QKV, \
+     "attn_qkv.weight"}, \
+    {AP_ROLE_V, "attn_v.weight", AP_EXTENT_WIDTH, AP_EXTENT_KV, false, qkv ".weight", rows, AP_FUSED_QKV, \
+     "attn_qkv.weight"}, \
     {AP_ROLE_ATTN_OUT, "attn_output.weight", AP_EXTENT_Q, AP_EXTENT_WIDTH, false, out ".weight"}
-#define AP_RULES_FUSED_ATTENTION_BIAS(out, optional) \
-    {AP_ROLE_Q_BIAS, "attn_q.bias", AP_EXTENT_Q, AP_EXTENT_NONE, optional, .fused = AP_FUSED_QKV, .fused_name = "attn_qkv.bias"}, \
-    {AP_ROLE_K_BIAS, "attn_k.bias", AP_EXTENT_KV, AP_EXTENT_NONE, optional, .fused = AP_FUSED_QKV, .fused_name = "attn_qkv.bias"}, \
-    {AP_ROLE_V_BIAS, "attn_v.bias", AP_EXTENT_KV, AP_EXTENT_NONE, optional, .fused = AP_FUSED_QKV, .fused_name = "attn_qkv.bias"}, \
+#define AP_RULES_FUSED_ATTENTION_BIAS(qkv, rows, out, optional) \
+    AP_VECTOR(AP_ROLE_Q_BIAS, "attn_q.bias", AP_EXTENT_Q, optional, qkv ".bias", rows, AP_FUSED_QKV, "attn_qkv.bias"), \
+    AP_VECTOR(AP_ROLE_K_BIAS, "attn_k.bias", AP_EXTENT_KV, optional, qkv ".bias", rows, AP_FUSED_QKV, "attn_qkv.bias"), \
+    AP_VECTOR(AP_ROLE_V_BIAS, "attn_v.bias", AP_EXTENT_KV, optional, qkv ".bias", rows, AP_FUSED_QKV, "attn_qkv.bias"), \
     AP_VECTOR(AP_ROLE_ATTN_OUT_BIAS, "attn_output.bias", AP_EXTENT_WIDTH, optional, out ".bias")
 #define AP_RULES_PLAIN(up, down) \
     {AP_ROLE_UP, "ffn_up.weight", AP_EXTENT_WIDTH, AP_EXTENT_FFN, false, up ".weight"}, \
@@ -94,5 +97,21 @@
 #define AP_RULES_PLAIN_BIAS(up, down, optional) \
     AP_VECTOR(AP_ROLE_UP_BIAS, "ffn_up.bias", AP_EXTENT_FFN, optional, up ".bias"), \
     AP_VECTOR(AP_ROLE_DOWN_BIAS, "ffn_down.bias", AP_EXTENT_WIDTH, optional, down ".bias")
+
+/* What config.json says of windows: how long, and of which layers. */
+#define AP_CONFIG_KEYS_WINDOW \
+    {"sliding_window", "attention.sliding_window", AP_CONFIG_U32}, \
+    {"layer_types", "attention.sliding_window_pattern", AP_CONFIG_LAYERS, .must = "sliding_attention"}
+/* The same where a flag has to allow it. */
+#define AP_CONFIG_KEYS_WINDOW_IF_USED \
+    {"sliding_window", "attention.sliding_window", AP_CONFIG_U32, .only_if = "use_sliding_window"}, \
+    {"layer_types", "attention.sliding_window_pattern", AP_CONFIG_LAYERS, .must = "sliding_attention"}
+#define AP_CONFIG_KEYS_EXPERTS \
+    {"num_local_experts", "expert_count", AP_CONFIG_U32}, \
+    {"num_experts_per_tok", "expert_used_count", AP_CONFIG_U32}
+#define AP_CONFIG_SILU {"hidden_act", NULL, AP_CONFIG_TEXT, .must = "silu"}
+
+#define AP_HF_LLAMA_LIKE(table, ...) \
+    .hf = {.classes = {__VA_ARGS__}, .layers = "model.layers.", .keys = table, .key_count = AP_COUNT_OF(table)}
 
 #endif

@@ -496,7 +496,7 @@ static void activate(const ap_forward *f, const ap_mlp *m, float *out, float *ga
         vec->add(gate, m->gate_bias, width);
     if (m->up_bias)
         vec->add(up, m->up_bias, width);
-    vec->activate[f->model->arch->activation](out, m->gate.panels ? gate : up, m->gate.panels ? up : NULL, width);
+    vec->activate[f->model->sizes.activation](out, m->gate.panels ? gate : up, m->gate.panels ? up : NULL, width);
 }
 
 static void step_activate(void *context, size_t begin, size_t end, unsigned thread)

@@ -10,6 +10,7 @@
 #ifndef AP_MODEL_HF_H
 #define AP_MODEL_HF_H
 
+#include "base/arena.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/map.h"
@@ -54,9 +55,10 @@ ap_status ap_hf_files_json(const ap_hf_files *files, const char *name, json_t **
 
 /* Writes general.architecture, general.name and the family's keys. */
 ap_status ap_hf_config_write(const json_t *config, ap_gguf_writer *keys, const ap_arch **arch, ap_error *err);
-/* What folders say in config.json and GGUF in a tensor (Llama 3.1): the divisor of each rotary frequency, for the
- * caller to free; *out is NULL if there is no such scaling. */
-ap_status ap_hf_rope_divisors(const json_t *config, const ap_hparams *sizes, float **out, ap_error *err);
+/* What folders say in config.json and GGUF in a tensor (Llama 3.1, longrope): the divisors of the rotary frequencies for
+ * AP_ROLE_ROPE_DIVISORS, …_LONG or …_SHORT, rope_width / 2 of them; *out is NULL if there is no such scaling. */
+ap_status ap_hf_rope_divisors(const json_t *config, const ap_hparams *sizes, ap_role role, ap_arena *arena, const float **out,
+                              ap_error *err);
 
 /* ---- The vocabulary ---- */
 

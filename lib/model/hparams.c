@@ -268,6 +268,24 @@ static ap_status read_experts(ap_hparams *s, const ap_arch *arch, const ap_gguf 
     return read_flag(gguf, arch, "expert_weights_norm", arch->is_router_normed || gating == 3, &s->is_router_normed, err);
 }
 
+/* Which form of gelu, where a family has both; the entry's activation else. */
+static ap_status read_activation(ap_hparams *s, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
+{
+    char key[96];
+    ap_str name;
+    s->activation = arch->activation;
+    (void)snprintf(key, sizeof key, "%s.hidden_activation", arch->name);
+    if (!ap_gguf_find(gguf, ap_str_from(key)))
+        return AP_OK;
+    AP_TRY(ap_gguf_get_str(gguf, key, &name, err));
+    bool is_tanh = ap_str_is(name, "gelu_new") || ap_str_is(name, "gelu_fast") || ap_str_is(name, "gelu_pytorch_tanh");
+    if ((arch->activation != AP_ACTIVATION_GELU && arch->activation != AP_ACTIVATION_GELU_TANH) || (!is_tanh && !ap_str_is(name, "gelu")))
+        return ap_fail(err, AP_E_UNSUPPORTED, "key '%s' is '%.*s', which this release does not have for %s", key,
+                       (int)(name.len < 40 ? name.len : 40), name.ptr, arch->name);
+    s->activation = is_tanh ? AP_ACTIVATION_GELU_TANH : AP_ACTIVATION_GELU;
+    return AP_OK;
+}
+
 static ap_status read_scales(ap_hparams *s, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
 {
     const char *epsilon = arch->norm == AP_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
@@ -312,6 +330,7 @@ ap_status ap_hparams_read(ap_hparams *s, const ap_arch *arch, const ap_gguf *ggu
     AP_TRY(read_window(s, arch, gguf, err));
     AP_TRY(read_experts(s, arch, gguf, err));
     AP_TRY(read_scales(s, arch, gguf, err));
+    AP_TRY(read_activation(s, arch, gguf, err));
     s->vocab_count = 0; /* rows of the embedding: import.c and open.c know them */
     return AP_OK;
 }
