@@ -46,6 +46,7 @@ typedef struct cli_option {
     void *out;          /* where the value goes; unset leaves what is there */
     double low, high;
     const char *help;
+    bool above_low; /* CLI_REAL: low itself is not allowed */
 } cli_option;
 
 typedef struct cli_command {

@@ -26,9 +26,10 @@ static const cli_option options[] = {
     {"-n", "N", CLI_NUMBER, &answer_tokens, 1, 1 << 24, "At most N tokens per answer; until the model ends if not given."},
     {"--temp", "T", CLI_REAL, &temperature, 0, 100, "Temperature (0.7); 0 takes the likeliest token always."},
     {"--top-k", "K", CLI_NUMBER, &top_k, 0, 1 << 20, "Draw among the K likeliest tokens only; 0, the default, among all."},
-    {"--top-p", "P", CLI_REAL, &top_p, 0, 1, "Draw among the likeliest tokens whose shares reach P (0.95); 1 is off."},
+    {"--top-p", "P", CLI_REAL, &top_p, 0, 1, "Draw among the likeliest tokens whose shares reach P (0.95); 1 is off.",
+     .above_low = true},
     {"--min-p", "P", CLI_REAL, &min_p, 0, 1, "Leave out tokens less than P times as likely as the likeliest (0, off)."},
-    {"--seed", "S", CLI_NUMBER, &seed, 0, 9007199254740991.0, "Same seed, same answer; drawn (and shown by --json) if not given."},
+    {"--seed", "S", CLI_NUMBER, &seed, 0, 0x1p63, "Same seed, same answer; drawn (and shown by --json) if not given."},
     {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context in tokens: prompt and answer together; what the model declares, at most 8192, if not given."},
     CLI_OPTION_THREADS(&threads),
     {"--raw", NULL, CLI_FLAG, &raw, .help = "Continue the text as it stands, without the chat template."},
@@ -157,8 +158,11 @@ static void print_statistics(const answer *a)
 {
     if (!cli_is_terminal(STDERR_FILENO) || as_json)
         return;
-    (void)fprintf(stderr, "(%u prompt tokens in %.2f s, %u tokens at %.1f per second%s)\n", a->prompt_count, a->prompt_ms / 1000,
-                  a->answer_count, a->answer_ms > 0 ? 1000.0 * a->answer_count / a->answer_ms : 0,
+    char rate[32] = "";
+    if (a->answer_count > 1 && a->answer_ms >= 1) /* less time says nothing of the speed */
+        (void)snprintf(rate, sizeof rate, " at %.1f per second", 1000.0 * a->answer_count / a->answer_ms);
+    (void)fprintf(stderr, "(%u prompt token%s in %.2f s, %u token%s%s%s)\n", a->prompt_count, a->prompt_count == 1 ? "" : "s",
+                  a->prompt_ms / 1000, a->answer_count, a->answer_count == 1 ? "" : "s", rate,
                   a->finish == AP_FINISH_CANCELLED ? ", stopped" : a->finish == AP_FINISH_LENGTH ? ", cut at the limit" : "");
 }
 

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "serve/hosts.h"
 #include "serve/serve.h"
 
 static const char *host = "127.0.0.1", *isa;
@@ -77,6 +78,10 @@ static int run(unsigned count, char **operands)
     ap_served_model models[AP_SERVE_MODELS_MAX];
     ap_status status = AP_OK;
     unsigned opened = 0;
+    for (size_t i = 0; i < allowed_hosts.count; i++)
+        if (!ap_host_is_possible(allowed_hosts.texts[i]))
+            return cli_error(CLI_MISUSE, "option --allow-host is '%.255s'; a name or an address without port is needed",
+                             allowed_hosts.texts[i]);
     for (; opened < count && status == AP_OK; opened++) {
         all[opened].operand = operands[opened];
         ap_store_entry *e = &all[opened].entry;

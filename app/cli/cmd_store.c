@@ -28,8 +28,8 @@ static json_t *entry_json(const ap_store_entry *e)
     if (e->is_damaged)
         return json_pack("{s:s, s:b}", "name", e->name, "damaged", 1);
     const ap_import_report *r = &e->report;
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:i}", "name", e->name, "digest", e->digest,
-                     "packed_bytes", (json_int_t)e->packed_bytes, "source", e->source, "source_sha256", e->source_sha256,
+    return json_pack("{s:s, s:b, s:b, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:i}", "name", e->name, "damaged",
+                     (int)e->has_no_blob, "by_path", (int)e->is_cached, "digest", e->digest, "packed_bytes", (json_int_t)e->packed_bytes, "source", e->source, "source_sha256", e->source_sha256,
                      "architecture", r->architecture, "model_name", r->name, "license", r->license, "quantization",
                      r->quantization, "parameters", (json_int_t)r->parameter_count, "context_tokens",
                      (json_int_t)r->context_tokens, "created", (json_int_t)e->created, "chat_template", (int)r->has_chat_template,
@@ -51,9 +51,40 @@ static void print_entry(const ap_store_entry *e)
                  e->source_sha256, (double)e->packed_bytes / 1e6, e->digest, AP_LAW_VERSION);
     if (r->notes[0])
         (void)printf("notes          %s\n", r->notes);
+    if (e->is_cached)
+        (void)printf("kept           as what was packed of a file given by path; 'serve' offers it as '%s'\n", e->name);
+    if (e->has_no_blob)
+        (void)printf("damaged        the packed file is missing or incomplete; import the model again from %s\n", e->source);
 }
 
 /* ---- list ---- */
+
+static void print_list(const ap_store_entry *entries, size_t n)
+{
+    int name = 24, license = 7; /* widths */
+    for (size_t i = 0; i < n; i++) {
+        int a = (int)strlen(entries[i].name), b = (int)strlen(entries[i].report.license);
+        name = a > name ? a : name;
+        license = b > license ? b : license;
+    }
+    (void)printf("%-*s %-14s %-8s %10s %10s  %s\n", name, "NAME", "DIGEST", "WEIGHTS", "SIZE", "CONTEXT", "LICENSE");
+    for (size_t i = 0; i < n; i++) {
+        const ap_store_entry *e = &entries[i];
+        if (e->is_damaged) {
+            (void)printf("%-*s its manifest is damaged; 'aperto rm %s' removes it\n", name, e->name, e->name);
+            continue;
+        }
+        (void)printf("%-*s %-14.12s %-8s %7.1f MB %10u  ", name, e->name, e->digest, e->report.quantization,
+                     (double)e->packed_bytes / 1e6, e->report.context_tokens);
+        const char *stated = e->report.license[0] ? e->report.license : "-";
+        if (e->has_no_blob)
+            (void)printf("%-*s  damaged: import it again from %s\n", license, stated, e->source);
+        else if (e->is_cached)
+            (void)printf("%-*s  by path: %s\n", license, stated, e->source);
+        else
+            (void)puts(stated);
+    }
+}
 
 static int run_list(unsigned count, char **operands)
 {
@@ -78,26 +109,38 @@ static int run_list(unsigned count, char **operands)
     if (n == 0)
         (void)puts("There are no models yet; 'aperto pull FILE.gguf' adds one.");
     else
-        (void)printf("%-24s %-14s %-8s %10s %10s  %s\n", "NAME", "DIGEST", "WEIGHTS", "SIZE", "CONTEXT", "LICENSE");
-    for (size_t i = 0; i < n; i++) {
-        const ap_store_entry *e = &entries[i];
-        if (e->is_damaged)
-            (void)printf("%-24s its manifest is damaged; 'aperto rm %s' removes it\n", e->name, e->name);
-        else
-            (void)printf("%-24s %-14.12s %-8s %7.1f MB %10u  %s\n", e->name, e->digest, e->report.quantization,
-                         (double)e->packed_bytes / 1e6, e->report.context_tokens, e->report.license[0] ? e->report.license : "-");
-    }
+        print_list(entries, n);
     ap_free(entries);
     return cli_finish_output();
 }
 
 const cli_command cli_list = {
     .name = "list", .operands = "", .summary = "the models in the store",
-    .description = "Lists the models in the store, by name.",
+    .description = "Lists the models in the store, by name, then what was packed of files given by path, with the name under which serve "
+                   "offers them.",
     .options = json_options, .option_count = 1, .run = run_list,
 };
 
 /* ---- show ---- */
+
+/* A file given by path, by the name that list shows, or by its path when the file is another one now or gone. */
+static ap_status find_by_path_name(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err)
+{
+    ap_store_entry *entries;
+    size_t count, matches = 0;
+    AP_TRY(ap_store_list(store, &entries, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        const ap_store_entry *e = &entries[i];
+        if (!e->is_cached || (strcmp(e->name, model) != 0 && strcmp(e->source, model) != 0))
+            continue;
+        *entry = *e;
+        matches++;
+    }
+    ap_free(entries);
+    if (matches > 1)
+        return ap_fail(err, AP_E_ARG, "'%s' is the name of %zu files given by path; give the path", model, matches);
+    return matches ? AP_OK : AP_E_NOTFOUND;
+}
 
 static int run_show(unsigned count, char **operands)
 {
@@ -107,6 +150,8 @@ static int run_show(unsigned count, char **operands)
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
         status = ap_store_find(store, operands[0], &entry, &err);
+    if (status == AP_E_NOTFOUND)
+        status = find_by_path_name(store, operands[0], &entry, &err);
     if (status == AP_E_NOTFOUND && ap_store_is_path(operands[0])) {
         int fd = -1; /* a file that was not packed yet */
         status = cli_open_model(operands[0], &entry, &fd, &err);

@@ -114,6 +114,17 @@ static int run(unsigned count, char **operands)
     ap_status status = count == 2 ? ap_buf_add(&input, operands[1], strlen(operands[1]), &err)
                                   : cli_read_file(file ? file : "-", INPUT_BYTES_MAX, &input, &err);
     job j = {.fd = -1};
+    if (status == AP_OK && decode) {
+        int32_t *ids; /* looked at here, read in the worker */
+        size_t id_count;
+        ap_status known = cli_read_ids(ap_buf_str(&input), &ids, &id_count, &err);
+        ap_free(ids);
+        if (known == AP_E_ARG) {
+            ap_buf_deinit(&input);
+            return cli_error(count == 2 ? CLI_MISUSE : CLI_FAILED, "%s", err.message);
+        }
+        status = known;
+    }
     if (status == AP_OK && !decode && cli_check_text(ap_buf_str(&input), "the text", &err) != AP_OK) {
         ap_buf_deinit(&input);
         return cli_error(CLI_MISUSE, "%s", err.message);

@@ -41,7 +41,14 @@ static int unknown_command(const char *word)
     const char *names[COMMAND_COUNT];
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         names[i] = commands[i]->name;
-    const char *near = cli_nearest(word, names, COMMAND_COUNT);
+    /* What it is called elsewhere. */
+    static const char *const elsewhere[][2] = {{"ls", "list"},    {"chat", "run"}, {"import", "pull"}, {"add", "pull"},
+                                               {"remove", "rm"}, {"delete", "rm"}, {"info", "show"}, {"inspect", "show"}};
+    const char *near = NULL;
+    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++)
+        near = strcmp(word, elsewhere[i][0]) == 0 ? elsewhere[i][1] : near;
+    if (!near)
+        near = cli_nearest(word, names, COMMAND_COUNT);
     return cli_error(CLI_MISUSE, "there is no command '%s'%s%s%s", word, near ? "; did you mean '" : "; 'aperto --help' lists them",
                      near ? near : "", near ? "'?" : "");
 }
@@ -65,8 +72,14 @@ static int run_help(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "worker") == 0)
+    if (argc > 1 && strcmp(argv[1], "worker") == 0) {
+        if (argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+            (void)puts("aperto worker is the process that holds one model, in its sandbox. It is started by 'run' and 'serve'; it is no "
+                       "command for people.");
+            return cli_finish_output();
+        }
         return ap_worker_main(argc, argv);
+    }
     /* Without these three a model would be opened as standard input or output.  Reading finds nothing, writing
      * still fails. */
     for (int fd = 0; fd <= STDERR_FILENO; fd = fd < 0 ? STDERR_FILENO + 1 : fd + 1)

@@ -25,8 +25,8 @@ static int set_number(const cli_option *o, const char *text)
     errno = 0;
     long long value = strtoll(text, &end, 10);
     if (!begins_as_number(text) || errno || *end || (double)value < o->low || (double)value > o->high)
-        return cli_error(CLI_MISUSE, "option %s is '%s'; a whole number from %.0f to %.0f is needed", o->name, text, o->low,
-                         o->high);
+        return cli_error(CLI_MISUSE, "option %s is '%s'; a whole number from %.0f to %" PRId64 " is needed", o->name, text, o->low,
+                         o->high < 0x1p63 ? (int64_t)o->high : INT64_MAX);
     *(int64_t *)o->out = value;
     return CLI_DONE;
 }
@@ -35,8 +35,9 @@ static int set_real(const cli_option *o, const char *text)
 {
     char *end;
     double value = strtod(text, &end);
-    if (!begins_as_number(text) || *end || !(value >= o->low && value <= o->high))
-        return cli_error(CLI_MISUSE, "option %s is '%s'; a number from %g to %g is needed", o->name, text, o->low, o->high);
+    if (!begins_as_number(text) || *end || !(value >= o->low && value <= o->high) || (o->above_low && value <= o->low))
+        return cli_error(CLI_MISUSE, "option %s is '%s'; a number %s %g %s %g is needed", o->name, text,
+                         o->above_low ? "above" : "from", o->low, o->above_low ? "and at most" : "to", o->high);
     *(double *)o->out = value;
     return CLI_DONE;
 }
@@ -199,32 +200,35 @@ ap_status cli_read_ids(ap_str input, int32_t **ids, size_t *count, ap_error *err
 
 /* ---- Words ---- */
 
+/* Slips that turn one word into the other: a letter more, less, another, or two that changed places. */
 static unsigned distance(const char *a, const char *b)
 {
-    unsigned row[64];
-    size_t n = strlen(b);
-    if (n > 62 || strlen(a) > 62)
+    unsigned d[64][64] = {{0}};
+    size_t m = strlen(a), n = strlen(b);
+    if (m > 63 || n > 63)
         return 63;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = (unsigned)j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        unsigned corner = row[0];
-        row[0] = (unsigned)i;
-        for (size_t j = 1; j <= n; j++) {
-            unsigned least = corner + (a[i - 1] != b[j - 1]);
-            corner = row[j];
-            least = row[j] + 1 < least ? row[j] + 1 : least;
-            row[j] = row[j - 1] + 1 < least ? row[j - 1] + 1 : least;
+    for (size_t i = 0; i <= m; i++) {
+        for (size_t j = 0; j <= n; j++) {
+            unsigned least = i + j ? 63 : 0;
+            if (i && d[i - 1][j] + 1 < least)
+                least = d[i - 1][j] + 1;
+            if (j && d[i][j - 1] + 1 < least)
+                least = d[i][j - 1] + 1;
+            if (i && j && d[i - 1][j - 1] + (a[i - 1] != b[j - 1]) < least)
+                least = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < least)
+                least = d[i - 2][j - 2] + 1;
+            d[i][j] = least;
         }
     }
-    return row[n];
+    return d[m][n];
 }
 
 const char *cli_nearest(const char *word, const char *const *names, size_t count)
 {
     const char *best = NULL;
     size_t length = strcspn(word, "=");
-    unsigned least = length / 2 < 3 ? (unsigned)(length / 2) : 3; /* further away is another word, not a slip */
+    unsigned least = length < 5 ? (unsigned)(length + 1) / 2 : 3; /* as far away it is another word, not a slip */
     for (size_t i = 0; i < count; i++) {
         size_t n = strlen(names[i]);
         /* "--temperature" for "--temp", "--sys" for "--system" */
@@ -258,10 +262,25 @@ static int unknown_option(const cli_command *c, const char *word)
                      near ? "'?" : "");
 }
 
+/* Finds the option that a word begins; its value too, if that is in the same word: --temp=1, -n=3, -n3. */
+static const cli_option *read_option(const cli_command *c, char *word, const char **value)
+{
+    char *equals = strchr(word, '=');
+    const cli_option *o = find_option(c, word, equals ? (size_t)(equals - word) : strlen(word));
+    *value = equals ? equals + 1 : NULL;
+    if (o || word[1] == '-')
+        return o;
+    o = find_option(c, word, 2);
+    *value = word + 2;
+    return o && o->value ? o : NULL;
+}
+
 int cli_parse(const cli_command *c, int argc, char **argv, unsigned *count, bool *wants_help)
 {
+    enum { OPTIONS_MAX = 64 };
     unsigned operands = 0;
-    bool only_operands = false;
+    bool only_operands = false, is_given[OPTIONS_MAX] = {false};
+    ap_assert(c->option_count <= OPTIONS_MAX);
     *wants_help = false;
     for (int i = 0; i < argc; i++) {
         char *word = argv[i];
@@ -277,11 +296,13 @@ int cli_parse(const cli_command *c, int argc, char **argv, unsigned *count, bool
             *wants_help = true;
             return CLI_DONE;
         }
-        const char *equals = word[1] == '-' ? strchr(word, '=') : NULL;
-        const cli_option *o = find_option(c, word, equals ? (size_t)(equals - word) : strlen(word));
+        const char *value;
+        const cli_option *o = read_option(c, word, &value);
         if (!o)
             return unknown_option(c, word);
-        const char *value = equals ? equals + 1 : NULL;
+        if (o->kind != CLI_TEXTS && is_given[o - c->options])
+            return cli_error(CLI_MISUSE, "option %s is given twice", o->name);
+        is_given[o - c->options] = true;
         if (o->value && !value && o->kind != CLI_REFUSED) {
             if (++i == argc)
                 return cli_error(CLI_MISUSE, "option %s needs a value: %s %s", o->name, o->name, o->value);

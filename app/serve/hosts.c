@@ -36,6 +36,14 @@ static bool is_address(const char *name)
     return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
 }
 
+bool ap_host_is_possible(const char *host)
+{
+    size_t length = strlen(host);
+    return is_address(host) ||
+           (length > 0 && length <= NAME_BYTES_MAX &&
+            strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_") == length);
+}
+
 static bool is_any(const char *listening)
 {
     return strcmp(listening, "0.0.0.0") == 0 || strcmp(listening, "::") == 0;

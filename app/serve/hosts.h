@@ -14,6 +14,8 @@
 
 #include "base/str.h"
 
+/* Whether a Host header could say it: a name of letters, digits, '.', '-', '_', or an address, without a port. */
+bool ap_host_is_possible(const char *host);
 /* `listening` is the host option; `host` the header's value, with or without a port. */
 bool ap_host_is_allowed(const char *host, const char *listening, const char *const *allowed, size_t allowed_count);
 /* "http://" or "https://" and exactly the Host header's value. */

@@ -64,7 +64,8 @@ static void note_stop(loop *l, const ap_serve_options *o)
     if (++l->stop_count == 1) {
         l->stop_by_ms = now_ms() + (uint64_t)o->drain_s * 1000;
         ap_server_drain(l->server);
-        ap_log(AP_LOG_INFO, "stopping: %zu requests have up to %u s to end", ap_server_busy_count(l->server), o->drain_s);
+        size_t busy = ap_server_busy_count(l->server);
+        ap_log(AP_LOG_INFO, "stopping: %zu %s up to %u s to end", busy, busy == 1 ? "request has" : "requests have", o->drain_s);
     }
 }
 

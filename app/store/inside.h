@@ -18,7 +18,7 @@ struct ap_store {
 
 void ap_store_name_path(const ap_store *store, const char *name, char path[AP_STORE_PATH_ROOM]);
 void ap_store_blob_path(const ap_store *store, const char *digest, char path[AP_STORE_PATH_ROOM]);
-/* Waits for the lock; the descriptor is closed to give it back. */
+/* Makes the folders where they are missing and waits for the lock; the descriptor is closed to give it back. */
 ap_status ap_store_lock(const ap_store *store, int *lock, ap_error *err);
 
 /* Calls fn for each manifest of "names" or "cache", by file name.  One that cannot be read is handed on as a
@@ -26,6 +26,9 @@ ap_status ap_store_lock(const ap_store *store, int *lock, ap_error *err);
 typedef ap_status ap_store_walk_fn(void *context, const char *path, const ap_store_entry *entry,
                                    const ap_file_stamp *stamp, ap_error *err);
 ap_status ap_store_walk(const ap_store *store, const char *part, ap_store_walk_fn *fn, void *context, ap_error *err);
+
+/* Whether the packed file is there in its length; its digest is not looked at. */
+bool ap_store_has_blob(const ap_store *store, const ap_store_entry *entry);
 
 /* With the lock held: see store.h. */
 ap_status ap_store_sweep(const ap_store *store, ap_error *err);

@@ -17,6 +17,7 @@ typedef struct pack_job {
     ap_store_source source;
     int out_fd;
     char source_sha256[AP_HASH_HEX];
+    bool is_store_to_blame; /* in this process */
 } pack_job;
 
 /* Runs in the one-shot worker; the report travels back as its bytes. */
@@ -106,6 +107,18 @@ static bool blob_is_whole(const ap_store *store, const char *digest)
     return strcmp(actual, digest) == 0;
 }
 
+/* What cannot be written is the store's fault and not the source's: it is named instead. */
+static bool blame_store(const ap_store *store, ap_error *err)
+{
+    static const char written[] = "writing failed: ";
+    ap_error why;
+    if (!err || err->status != AP_E_IO || strncmp(err->message, written, sizeof written - 1) != 0)
+        return false;
+    why = *err;
+    (void)ap_fail(err, AP_E_IO, "the store '%.250s' cannot be written: %s", store->folder, why.message + sizeof written - 1);
+    return true;
+}
+
 /* Packs an open source into a new blob; fills digest, sizes and report of the entry. */
 static ap_status pack(const ap_store *store, pack_job *job, ap_progress *progress, void *context, ap_store_entry *entry,
                       ap_error *err)
@@ -117,6 +130,7 @@ static ap_status pack(const ap_store *store, pack_job *job, ap_progress *progres
     AP_TRY(ap_file_new_begin(&file, target, err));
     job->out_fd = file.fd;
     ap_status status = run_worker(store, job, progress, context, &entry->report, err);
+    job->is_store_to_blame = status != AP_OK && blame_store(store, err);
     if (status == AP_OK)
         status = ap_store_source_stamp(&job->source, &stamp, err);
     if (status == AP_OK && !ap_file_stamp_equal(&stamp, &job->source.stamp))
@@ -172,7 +186,7 @@ static ap_status find_source(const ap_store *store, const char *sha256, ap_store
 ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progress *progress, void *context,
                                ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err)
 {
-    pack_job job;
+    pack_job job = {.is_store_to_blame = false};
     char full[PATH_MAX];
     bool is_known = false;
     ap_status status = ap_store_source_open(&job.source, path, err);
@@ -187,7 +201,8 @@ ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progr
     *stamp = job.source.stamp;
     ap_store_source_close(&job.source);
     if (status != AP_OK) {
-        ap_error_prefix(err, path);
+        if (!job.is_store_to_blame)
+            ap_error_prefix(err, path);
         return status;
     }
     memcpy(entry->source_sha256, job.source_sha256, sizeof entry->source_sha256);

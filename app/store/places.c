@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -34,7 +35,6 @@ ap_status ap_store_data_folder(char *path, size_t room, ap_error *err)
 
 ap_status ap_store_open(ap_store **out, const char *data_folder, ap_sandbox_mode sandbox, ap_error *err)
 {
-    static const char *const parts[] = {"blobs", "names", "cache"};
     *out = NULL;
     ap_store *store = ap_alloc_zero(1, sizeof *store);
     if (!store)
@@ -43,11 +43,9 @@ ap_status ap_store_open(ap_store **out, const char *data_folder, ap_sandbox_mode
     ap_status status = AP_OK;
     if (snprintf(store->folder, sizeof store->folder, "%s/models", data_folder) >= (int)sizeof store->folder)
         status = ap_fail(err, AP_E_LIMIT, "the path of the data folder is too long");
-    for (size_t i = 0; i < 3 && status == AP_OK; i++) {
-        char path[PATH_ROOM];
-        (void)snprintf(path, sizeof path, "%s/%s", store->folder, parts[i]);
-        status = ap_file_make_folders(path, 0755, err);
-    }
+    struct stat st;
+    if (status == AP_OK && stat(data_folder, &st) == 0 && !S_ISDIR(st.st_mode))
+        status = ap_fail(err, AP_E_IO, "the data folder '%s' is no folder", data_folder);
     if (status != AP_OK)
         ap_store_close(&store);
     *out = store;
@@ -70,9 +68,22 @@ void ap_store_blob_path(const ap_store *store, const char *digest, char path[PAT
     (void)snprintf(path, PATH_ROOM, "%s/blobs/%s.aperto", store->folder, digest);
 }
 
-ap_status ap_store_lock(const ap_store *store, int *lock, ap_error *err)
+bool ap_store_has_blob(const ap_store *store, const ap_store_entry *entry)
 {
     char path[PATH_ROOM];
+    struct stat st;
+    ap_store_blob_path(store, entry->digest, path);
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == entry->packed_bytes;
+}
+
+ap_status ap_store_lock(const ap_store *store, int *lock, ap_error *err)
+{
+    static const char *const parts[] = {"blobs", "names", "cache"};
+    char path[PATH_ROOM];
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", store->folder, parts[i]);
+        AP_TRY(ap_file_make_folders(path, 0755, err));
+    }
     (void)snprintf(path, sizeof path, "%s/lock", store->folder);
     *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (*lock < 0)
@@ -96,12 +107,14 @@ static void free_names(char **names, size_t count)
     ap_free(names);
 }
 
-/* All file names of a folder, sorted. */
+/* All file names of a folder, sorted; none if it was not made yet. */
 static ap_status list_folder(const char *folder, char ***names, size_t *count, ap_error *err)
 {
     *names = NULL;
     *count = 0;
     DIR *dir = opendir(folder);
+    if (!dir && errno == ENOENT)
+        return AP_OK;
     if (!dir)
         return ap_fail(err, AP_E_IO, "the folder '%s' cannot be read: %s", folder, strerror(errno));
     ap_status status = AP_OK;

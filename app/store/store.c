@@ -29,6 +29,8 @@ bool ap_store_is_path(const char *model)
 /* ---- Listing ---- */
 
 typedef struct listing {
+    const ap_store *store;
+    bool is_cache;
     ap_store_entry *entries;
     size_t count;
 } listing;
@@ -37,18 +39,25 @@ static ap_status add_to_listing(void *context, const char *path, const ap_store_
                                 ap_error *err)
 {
     listing *l = context;
+    if (l->is_cache && entry->is_damaged) /* it has no name, and goes with the next change */
+        return AP_OK;
     ap_store_entry *grown = ap_realloc_array(l->entries, l->count + 1, sizeof *grown);
     if (!grown)
         return ap_fail_nomem(err, (l->count + 1) * sizeof *grown);
     l->entries = grown;
-    grown[l->count++] = *entry;
+    grown[l->count] = *entry;
+    grown[l->count].has_no_blob = !entry->is_damaged && !ap_store_has_blob(l->store, entry);
+    grown[l->count++].is_cached = l->is_cache;
     return AP_OK;
 }
 
 ap_status ap_store_list(ap_store *store, ap_store_entry **entries, size_t *count, ap_error *err)
 {
-    listing l = {0};
+    listing l = {.store = store};
     ap_status status = ap_store_walk(store, "names", add_to_listing, &l, err);
+    l.is_cache = true;
+    if (status == AP_OK)
+        status = ap_store_walk(store, "cache", add_to_listing, &l, err);
     if (status != AP_OK) {
         ap_free(l.entries);
         l = (listing){0};
@@ -164,7 +173,7 @@ static ap_status find_name(ap_store *store, const char *name, ap_store_entry *en
     return AP_OK;
 }
 
-ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err)
+static ap_status find_any(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err)
 {
     ap_status status = find_name(store, model, entry, err);
     if (status != AP_E_NOTFOUND)
@@ -172,9 +181,17 @@ ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entr
     if (ap_store_is_path(model)) {
         stamp_search s = {.found = entry};
         AP_TRY(find_cached(store, model, &s, err));
+        entry->is_cached = s.path[0] != 0;
         return s.path[0] ? AP_OK : ap_fail(err, AP_E_NOTFOUND, "'%s' is not packed yet", model);
     }
     return ap_store_name_is_valid(model) ? find_near(store, model, entry, err) : status;
+}
+
+ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err)
+{
+    AP_TRY(find_any(store, model, entry, err));
+    entry->has_no_blob = !ap_store_has_blob(store, entry);
+    return AP_OK;
 }
 
 /* ---- Importing ---- */
@@ -260,8 +277,12 @@ ap_status ap_store_open_blob(ap_store *store, const ap_store_entry *entry, ap_pr
         return ap_fail(err, AP_E_UNSUPPORTED, "'%s' was packed for version %u of the law, this program has version %d: import it again from %s",
                        entry->name, entry->law_version, AP_LAW_VERSION, entry->source);
     ap_store_blob_path(store, entry->digest, path);
-    AP_TRY(ap_file_open(path, fd, err));
-    ap_status status = ap_hash_file(*fd, AP_HASH_BLAKE2B, digest, progress, context, err);
+    ap_status status = ap_file_open(path, fd, err);
+    if (status == AP_E_NOTFOUND)
+        return ap_fail(err, AP_E_INTEGRITY, "the packed file '%s' of '%s' is missing; import the model again from %s", path,
+                       entry->name, entry->source);
+    AP_TRY(status);
+    status = ap_hash_file(*fd, AP_HASH_BLAKE2B, digest, progress, context, err);
     if (status == AP_OK && strcmp(digest, entry->digest) != 0)
         status = ap_fail(err, AP_E_INTEGRITY, "the packed file '%s' of '%s' has the digest %.16s…: it is damaged; import the model again from %s",
                          path, entry->name, digest, entry->source);

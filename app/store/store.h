@@ -40,6 +40,8 @@ typedef struct ap_store_entry {
     unsigned law_version; /* of the arithmetic it was packed for */
     ap_import_report report;
     bool is_damaged; /* the manifest cannot be read; only `name` is set */
+    bool has_no_blob; /* list and find: the packed file is missing, or shorter or longer than it was */
+    bool is_cached;   /* list and find: of a file given by path; `name` is what serve calls it */
 } ap_store_entry;
 
 typedef struct ap_store ap_store;
@@ -47,13 +49,15 @@ typedef struct ap_store ap_store;
 /* The data folder: $APERTO_DATA, else $XDG_DATA_HOME/aperto, else ~/.local/share/aperto.
  * AP_E_ARG if none of them says anything. */
 ap_status ap_store_data_folder(char *path, size_t room, ap_error *err);
-/* Opens (and makes, where missing) the store below a data folder; `sandbox` is that of packing. */
+/* Opens the store below a data folder; `sandbox` is that of packing.  Folders that are missing are made by the first
+ * change, not by who only looks. */
 ap_status ap_store_open(ap_store **out, const char *data_folder, ap_sandbox_mode sandbox, ap_error *err);
 void ap_store_close(ap_store **store);
 bool ap_store_name_is_valid(const char *name);
 bool ap_store_is_path(const char *model); /* has a / or ends in .gguf */
 
-/* All names in alphabetical order, damaged ones included; the array is freed with ap_free. */
+/* All names in alphabetical order, damaged ones included, then files that were given by path; the array is freed with
+ * ap_free. */
 ap_status ap_store_list(ap_store *store, ap_store_entry **entries, size_t *count, ap_error *err);
 /* What is known of MODEL; packs nothing.  AP_E_NOTFOUND names the nearest. */
 ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err);

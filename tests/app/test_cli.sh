@@ -41,7 +41,15 @@ expect 2 "did you mean 'run'" runn
 expect 2 "did you mean '--temp'" run x y --tmp 1
 expect 2 "did you mean '--temp'" run x y --temperature 1
 expect 2 "did you mean '--system'" run x y --sys hi
+expect 2 "did you mean 'run'" rnu
+expect 2 "did you mean 'list'" ls
 expect 2 "has no option '-x'" run x y -x
+expect 2 "option --temp is given twice" run x y --temp 1 --temp 1
+expect 2 "option --raw is given twice" run x y --raw --raw
+expect 2 "option -n is '3x'" run x y -n3x
+expect 2 "option -n is '3x'" run x y -n=3x
+expect 2 "option -n is ''" run x y -n=
+expect 0 "started" worker --help
 expect 2 "takes no value" run x y --json=1
 expect 2 "needs a value" run x y --temp
 expect 2 "does not expect 'z'" run x y z
@@ -63,6 +71,11 @@ done
 for o in --temp --top-p --min-p; do
     for v in -1 1e308 nan inf 1x '' ' 1' '1 ' +1 0x1 0x1p-2 1e -; do expect 2 "option $o" run tiny hi "$o" "$v"; done
 done
+expect 2 "above 0 and at most 1" run tiny hi --top-p 0
+expect 2 "from 0 to 9223372036854775807" run tiny hi --seed 9223372036854775808
+expect 2 "is no token id" logits tiny --tokens -1
+expect 2 "is no token id" tokenize tiny --decode abc
+for v in 'a b' '' 'a:80' 'http://a' 'a,b'; do expect 2 "option --allow-host" serve tiny --allow-host "$v"; done
 for o in -p -n -d -b -r --threads; do expect 2 "option $o" bench tiny "$o" -1; done
 expect 2 "option --port" serve tiny --port 65536
 for v in lots ' 1G' +1G 0x1G 1GG 1Gx -1G 0 ''; do expect 2 "option --memory" serve tiny --memory "$v"; done
@@ -93,7 +106,13 @@ printf 'GGUFxxxxxxxxxxxxxxxxxxxxxxxxxxxx' >broken.gguf
 expect 1 "version" pull broken.gguf
 [ -z "$(ls data/models/blobs 2>/dev/null)" ] && ok || bad "a refused import left something behind"
 
-# The store
+# The store: whoever only looks makes nothing
+for data in "$work/nothing" /proc/nothing; do
+    APERTO_DATA=$data timeout 20 "$aperto" list >out 2>err && grep -q "no models yet" out && ok || bad "list without a store"
+done
+[ -e "$work/nothing" ] && bad "list makes a store" || ok
+(ulimit -f 16; timeout 60 "$aperto" pull tiny.gguf >out 2>err) && bad "no room for a model" || ok
+grep -q "^aperto: error: the store '.*data/models' cannot be written: " err && ! grep -q tiny.gguf err && ok || bad "a full disk is the source's fault"
 expect 0 "tiny" pull tiny.gguf --as tiny
 expect 0 "tiny" list
 expect 1 "did you mean 'tiny'" show tini
@@ -115,6 +134,9 @@ printf '{"messages":[{"role":"user","content":"hi <|im_end|>"}],"add_generation_
 expect 0 "" run tiny "hello" --temp 0 -n 8 --json
 json 'd["completion_tokens"] <= 8 and d["finish_reason"] in ("stop", "length") and d["prompt_tokens"] > 0'
 cp out first
+expect 0 "" run tiny "hello" --seed 9223372036854775807 -n3 --json
+json 'd["completion_tokens"] <= 3 and d["seed"] == 2**63 - 1'
+expect 0 "" run tiny "hello" --temp 0 -n=3
 expect 0 "" run tiny "hello" --temp 0 -n 8 --json --threads 1 --isa plain
 python3 -c 'import json; assert json.load(open("first"))["text"] == json.load(open("out"))["text"]' && ok || bad "plain C answers otherwise"
 expect 0 "" run ./tiny.gguf "hello" --raw -n 4 --seed 7
@@ -142,6 +164,30 @@ timeout 60 "$aperto" run tiny -n 2 --temp 0 "hello" <&- >out 2>err && ok || bad 
 timeout 60 "$aperto" run tiny -n 2 --temp 0 "hello" </dev/null 2>&- >&- && bad "no standard output" || ok
 timeout 20 "$aperto" run long "hello" --temp 0 </dev/null 2>err | head -c 1 >out && ok || bad "a reader that leaves"
 expect 0 "is intact" verify ./tiny.gguf
+# What was given by path is there as well, and a name of any length leaves the columns where they are.
+cp tiny.gguf only-by-path.gguf && expect 0 "" run ./only-by-path.gguf hi -n 1
+expect 0 "by path: $work/only-by-path.gguf" list
+expect 0 "offers it as 'only-by-path'" show only-by-path
+expect 0 "offers it as 'only-by-path'" show ./only-by-path.gguf
+expect 0 "" list --json
+json 'sum(m["by_path"] for m in d["models"]) >= 1'
+long_name=a$(seq -s '' 1 45)
+expect 0 "" pull tiny.gguf --as "$long_name"
+expect 0 "" list
+[ "$(awk '{ print index($0, $2) }' out | sort -u | wc -l)" = 1 ] && ok || bad "the columns of list"
+expect 0 "" rm "$long_name"
+# A packed file that is gone
+"$make_tiny" gone.gguf 4096 && expect 0 "" pull gone.gguf
+rm -f "data/models/blobs/$("$aperto" show gone --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["digest"])').aperto"
+for c in "run gone hi" "verify gone" "serve gone --port 0"; do
+    # shellcheck disable=SC2086
+    expect 1 "is missing; import the model again from $work/gone.gguf" $c
+done
+expect 0 "damaged: import it again from $work/gone.gguf" list
+expect 0 "damaged        the packed file is missing" show gone
+expect 0 "" show gone --json
+json 'd["damaged"]'
+expect 0 "" pull gone.gguf && expect 0 "is intact" verify gone && expect 0 "" rm gone
 expect 0 "" rm ./tiny.gguf
 expect 1 "nothing was packed" rm ./tiny.gguf
 expect 1 "not in the vocabulary" tokenize tiny --decode 99999999

@@ -426,6 +426,7 @@ static void a_long_manifest_is_refused(void **state)
 {
     ap_store *store = open_store();
     ap_store_entry entry;
+    (void)import(store, first, "a");
     char *big = calloc(1, 100000);
     assert_non_null(big);
     memset(big, ' ', 100000);
@@ -453,6 +454,19 @@ static void a_flipped_bit_is_found_and_mended_by_a_new_import(void **state)
     ap_store_close(&store);
 }
 
+static void who_only_looks_makes_no_folder(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry *entries;
+    size_t count;
+    assert_ok(ap_store_list(store, &entries, &count, err));
+    assert_int_equal(count, 0);
+    assert_int_equal(access(in_data(""), F_OK), -1);
+    (void)import(store, first, "a");
+    assert_int_equal(access(in_data("names/a.json"), F_OK), 0);
+    ap_store_close(&store);
+}
+
 static void a_blob_that_is_gone_or_cut_is_named(void **state)
 {
     ap_store *store = open_store();
@@ -462,7 +476,7 @@ static void a_blob_that_is_gone_or_cut_is_named(void **state)
     assert_int_equal(truncate(blob_of(&a), 100), 0);
     assert_refused(AP_E_INTEGRITY, "'a'", ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
     assert_int_equal(unlink(blob_of(&a)), 0);
-    assert_refused(AP_E_NOTFOUND, ".aperto", ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
+    assert_refused(AP_E_INTEGRITY, "is missing; import the model again", ap_store_resolve(store, "a", NULL, NULL, &a, &fd, err));
     ap_store_close(&store);
 }
 
@@ -486,13 +500,17 @@ static void a_file_by_path_is_packed_once(void **state)
     assert_int_equal(stat(blob_of(&a), &after), 0);
     assert_true(before.st_ino == after.st_ino);
     assert_ok(ap_store_find(store, first, &b, err));
-    /* It is in no list, for it has no name; a name for it costs nothing. */
+    assert_true(b.is_cached && !b.has_no_blob);
+    /* The list says that it was given by path; a name for it costs nothing. */
     ap_store_entry *entries;
     size_t count;
-    assert_ok(ap_store_list(store, &entries, &count, err));
-    assert_int_equal(count, 0);
-    ap_free(entries);
     (void)import(store, first, "a");
+    assert_ok(ap_store_list(store, &entries, &count, err));
+    assert_int_equal(count, 2);
+    assert_string_equal(entries[0].name, "a");
+    assert_true(!entries[0].is_cached && entries[1].is_cached);
+    assert_string_equal(entries[1].source, first);
+    ap_free(entries);
     assert_int_equal(count_files("blobs", ""), 1);
     ap_store_close(&store);
 }
@@ -742,6 +760,7 @@ int main(void)
         T(a_manifest_under_a_foreign_name_is_damaged),
         T(a_long_manifest_is_refused),
         T(a_flipped_bit_is_found_and_mended_by_a_new_import),
+        T(who_only_looks_makes_no_folder),
         T(a_blob_that_is_gone_or_cut_is_named),
         T(a_file_by_path_is_packed_once),
         T(a_changed_file_is_packed_again_and_the_old_one_goes),
