@@ -1,6 +1,7 @@
 /* replay.c - runs a fuzz target over files, so that the corpus and every old crash are ordinary tests.
  *
- *     fuzz_NAME FILE|FOLDER...      --random N puts N inputs from a fixed seed after them
+ *     fuzz_NAME FILE|FOLDER...      --mutate N before them: each also N times with a few places changed
+ *                                   --random N puts N inputs from a fixed seed after them
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -17,6 +18,39 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { FILE_BYTES_MAX = 64 << 20, RANDOM_BYTES_MAX = 512 };
 
+static long mutations; /* of each file */
+
+static uint64_t draw(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return *state >> 20;
+}
+
+/* One to four places: a flipped bit, another byte, a number at the edge of its type, a piece of the file itself; and one
+ * time in eight the end is cut off. */
+static void run_mutated(const uint8_t *bytes, size_t size, uint64_t *state)
+{
+    static const uint64_t numbers[] = {0, 1, UINT64_MAX, 1ull << 31, 1ull << 32, 1ull << 61, 1ull << 63, 255, 65535};
+    uint8_t *copy = ap_alloc(size);
+    if (!copy)
+        return;
+    memcpy(copy, bytes, size);
+    for (uint64_t places = 1 + draw(state) % 4; places; places--) {
+        size_t at = draw(state) % size, room = size - at, count = room < 8 ? room : 8, from = draw(state) % (at + 1);
+        switch (draw(state) % 4) {
+        case 0: copy[at] ^= (uint8_t)(1 << draw(state) % 8); break;
+        case 1: copy[at] = (uint8_t)draw(state); break;
+        case 2: memcpy(copy + at, &numbers[draw(state) % (sizeof numbers / sizeof numbers[0])], count); break;
+        default: memmove(copy + at, copy + from, count);
+        }
+    }
+    size_t kept = draw(state) % 8 ? size : draw(state) % size;
+    /* Again a block of exactly this size. */
+    uint8_t *cut = ap_realloc(copy, kept);
+    (void)LLVMFuzzerTestOneInput(cut ? cut : copy, kept);
+    ap_free(cut ? cut : copy);
+}
+
 static int replay_file(const char *path)
 {
     ap_buf file = {0};
@@ -32,6 +66,9 @@ static int replay_file(const char *path)
     if (file.len)
         memcpy(bytes, file.ptr, file.len);
     (void)LLVMFuzzerTestOneInput(bytes, file.len);
+    uint64_t state = file.len; /* the same mutations whatever was read before */
+    for (long i = 0; i < mutations && file.len; i++)
+        run_mutated(bytes, file.len, &state);
     ap_free(bytes);
     ap_buf_deinit(&file);
     return 1;
@@ -88,6 +125,10 @@ int main(int argc, char **argv)
 {
     int count = 0;
     for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--mutate") == 0 && i + 1 < argc) {
+            mutations = strtol(argv[++i], NULL, 10);
+            continue;
+        }
         if (strcmp(argv[i], "--random") == 0 && i + 1 < argc) {
             replay_random(strtol(argv[++i], NULL, 10));
             continue;
