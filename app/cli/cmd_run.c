@@ -220,7 +220,7 @@ static int answer_once(ap_worker *worker, ap_str prompt)
 static void print_chat_help(void)
 {
     (void)puts("/clear         begin a new conversation\n/system TEXT   set the system message and begin anew\n/quit          leave (as Ctrl-D does)\n"
-               "Ctrl-C stops an answer. A backslash at the end of a line continues it on the next.");
+               "Ctrl-C stops an answer. A backslash at the end of a line continues it on the next; what is pasted is one message.");
 }
 
 static json_t *new_conversation(const char *text)
@@ -433,7 +433,8 @@ const cli_command cli_run = {
     .operands_max = 2,
     .summary = "chat in the terminal, or answer one prompt",
     .description = "Without PROMPT on a terminal: a conversation, with line editing and history; Ctrl-C stops an answer and not the program. "
-                   "With PROMPT, or with text through a pipe: one answer, then the program ends. MODEL is a name in the store or a GGUF file.",
+                   "What is pasted is one message, whatever its lines. With PROMPT, or with text through a pipe: one answer, then the "
+                   "program ends; Ctrl-C stops the answer and ends the program as that signal does. MODEL is a name in the store or a GGUF file.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

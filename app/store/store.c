@@ -116,6 +116,18 @@ static ap_status compare_entry(void *context, const char *path, const ap_store_e
     return AP_OK;
 }
 
+/* A file given by path has a name for serve and for lists; to use it takes its path. */
+static ap_status compare_cached(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
+                                ap_error *err)
+{
+    search *s = context;
+    if (entry->is_damaged || strcmp(entry->name, s->wanted) != 0)
+        return AP_OK;
+    *s->found = *entry;
+    s->matches++;
+    return AP_OK;
+}
+
 static ap_status find_near(ap_store *store, const char *name, ap_store_entry *entry, ap_error *err)
 {
     search s = {.wanted = name, .found = entry, .nearest_distance = 4};
@@ -124,6 +136,9 @@ static ap_status find_near(ap_store *store, const char *name, ap_store_entry *en
         return AP_OK;
     if (s.matches > 1)
         return ap_fail(err, AP_E_NOTFOUND, "'%s' is the start of %u digests; give more digits", name, s.matches);
+    AP_TRY(ap_store_walk(store, "cache", compare_cached, &s, err));
+    if (s.matches)
+        return ap_fail(err, AP_E_NOTFOUND, "'%s' was given by path and has no name in the store; write '%.300s'", name, entry->source);
     if (access(name, F_OK) == 0)
         return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; for the file or folder of that name write './%s'", name, name);
     if (s.nearest[0])

@@ -176,6 +176,11 @@ with tempfile.TemporaryDirectory() as folder:
         words = run.communicate(timeout=30)[1]
         check(run.returncode == -signal.SIGINT and not words, f"Ctrl-C after {delay} s: {run.returncode} {words}")
 
+    # One token says nothing of the speed.
+    t = Terminal(environment, "run", "long", "hello", "--temp", "0", "-n", "1")
+    t.wait(r"prompt tokens in [0-9.]+ s, 1 token, cut at the limit\)")
+    check(t.end() == 0, "an answer of one token")
+
     # A model cannot steer the terminal.
     t = Terminal(environment, "tokenize", "long", "--decode", "188 189 190 191 27")
     t.wait(r"\x1b\[K")

@@ -168,6 +168,7 @@ expect 0 "is intact" verify ./tiny.gguf
 cp tiny.gguf only-by-path.gguf && expect 0 "" run ./only-by-path.gguf hi -n 1
 expect 0 "by path: $work/only-by-path.gguf" list
 expect 0 "offers it as 'only-by-path'" show only-by-path
+expect 1 "write '$work/only-by-path.gguf'" run only-by-path hi
 expect 0 "offers it as 'only-by-path'" show ./only-by-path.gguf
 expect 0 "" list --json
 json 'sum(m["by_path"] for m in d["models"]) >= 1'
