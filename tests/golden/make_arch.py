@@ -309,6 +309,14 @@ def no_alibi(config, tensors):
     return mock.patch.object(module, "_get_alibi_slopes", lambda heads, device: torch.zeros(heads))
 
 
+def alibi_times(factor):
+    def flip(config, tensors):
+        module = transformers.models.falcon.modeling_falcon
+        real = module.build_alibi_tensor
+        return mock.patch.object(module, "build_alibi_tensor", lambda mask, heads, dtype: real(mask, heads, dtype) * factor)
+    return flip
+
+
 def alibi_of_8(config, tensors):
     """As if a number of heads that is no power of two took its slopes from the next one that is."""
     module = transformers.models.bloom.modeling_bloom
@@ -495,9 +503,10 @@ FAMILIES = {
     "falcon_rw": {
         "config": dict(FALCON, alibi=True, multi_query=False, parallel_attn=False, bias=True, num_kv_heads=4),
         "fill": GELU_FILL,
-        "flips": {**FALCON_FLIPS, **LINEAR_BIASES, "alibi": setting(alibi=False),
+        "flips": {**FALCON_FLIPS, **LINEAR_BIASES, "alibi": setting(alibi=False), "alibi_scale": alibi_times(4),
+                  "alibi_twice": alibi_times(2),
                   "layout": permuted(r"query_key_value\.(weight|bias)$", qkv_behind_each_other)},
-        "note": "the reference rounds ALiBi slopes and biases to bfloat16; with this number of heads and these lengths "
+        "note": "the bias is divided by the root of the head's width, as the scores are; the reference rounds ALiBi slopes and biases to bfloat16; with this number of heads and these lengths "
                 "all of them are exact",
     },
     "bloom": {
