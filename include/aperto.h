@@ -141,12 +141,13 @@ typedef struct ap_tokens {
 
 enum {
     AP_TOKENIZE_SPECIAL = 1, /* the text is ours: control tokens written in it become control tokens */
-    AP_TOKENIZE_BOS = 2      /* put the begin token first if the vocabulary asks for it */
+    AP_TOKENIZE_BOS = 2,     /* put the begin token first if the vocabulary asks for it */
+    AP_TOKENIZE_EOS = 4      /* and the end token last */
 };
 enum { AP_DETOKENIZE_SPECIAL = 1 /* control tokens are written out instead of left out */ };
 
 /* The vocabulary of a GGUF file (a whole model or vocabulary only) or of a packed
- * file.  fd may be closed afterwards. */
+ * file, a tokenizer.json or a SentencePiece model.  fd may be closed afterwards. */
 AP_API ap_status ap_vocab_open(ap_vocab **out, int fd, ap_error *err);
 AP_API void ap_vocab_close(ap_vocab **vocab);
 AP_API uint32_t ap_vocab_count(const ap_vocab *vocab);

@@ -147,8 +147,8 @@ const cli_command cli_tokenize = {
     .operands_min = 1,
     .operands_max = 2,
     .summary = "text to token ids, and back",
-    .description = "Prints the token ids of TEXT (or of standard input, or of --file). MODEL is a name in the store or a GGUF "
-                   "file, which may hold a vocabulary only.",
+    .description = "Prints the token ids of TEXT (or of standard input, or of --file). MODEL is a name in the store, a GGUF "
+                   "file, which may hold a vocabulary only, a tokenizer.json or a tokenizer.model.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

@@ -7,7 +7,9 @@
 #include "base/arena.h"
 #include "model/hf.h"
 #include "model/model.h"
-#include "text/tokenizer.h"
+#include "model/vocabulary.h"
+#include "text/sentencepiece.h"
+#include "text/tokenizer_json.h"
 
 enum { ENDS_MAX = 3 };
 
@@ -43,13 +45,15 @@ static const json_t *find_either(const json_t *generation, const json_t *config,
     return value ? value : ap_json_find(config, name);
 }
 
-static ap_status write_specials(const json_t *generation, const json_t *config, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
+/* Those that the tokenizer itself puts around text (`own`) stand already and stay. */
+static ap_status write_specials(const json_t *generation, const json_t *config, const ap_vocab_source *own, uint32_t rows,
+                                ap_gguf_writer *keys, ap_error *err)
 {
     const json_t *begin = find_either(generation, config, "bos_token_id"), *end = find_either(generation, config, "eos_token_id"),
                  *pad = find_either(generation, config, "pad_token_id");
-    if (begin)
+    if (begin && own->add_bos <= 0)
         AP_TRY(write_id(begin, rows, "tokenizer.ggml.bos_token_id", keys, err));
-    if (end)
+    if (end && own->add_eos <= 0)
         AP_TRY(write_ends(end, rows, keys, err));
     return pad ? write_id(pad, rows, "tokenizer.ggml.padding_token_id", keys, err) : AP_OK;
 }
@@ -88,14 +92,36 @@ static ap_status write_bare_ids(uint32_t rows, ap_gguf_writer *keys, ap_error *e
 
 /* ---- All of it ---- */
 
-static ap_status write_tokenizer(const ap_hf_files *files, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
+typedef ap_status source_reader(ap_vocab_source *out, ap_arena *arena, ap_str file, ap_error *err);
+
+static ap_status write_read(source_reader *read, ap_str file, uint32_t rows, ap_vocab_source *source, ap_arena *arena, ap_gguf_writer *keys,
+                            ap_error *err)
 {
-    static const char *const unread[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
-                                         "sentencepiece.bpe.model", "tekken.json", "tiktoken.model"};
-    ap_str ignored;
+    AP_TRY(read(source, arena, file, err));
+    return ap_vocab_source_write(source, rows, keys, err);
+}
+
+/* *source says which special tokens stand in the keys already; what it points to is gone. */
+static ap_status write_tokenizer(const ap_hf_files *files, uint32_t rows, ap_vocab_source *source, ap_gguf_writer *keys, ap_error *err)
+{
+    static const struct {
+        const char *name;
+        source_reader *read;
+    } readers[] = {{"tokenizer.json", ap_tokenizer_json_read}, {"tokenizer.model", ap_sentencepiece_read},
+                   {"spiece.model", ap_sentencepiece_read}};
+    static const char *const unread[] = {"vocab.json", "vocab.txt", "sentencepiece.bpe.model", "tekken.json", "tiktoken.model"};
+    ap_str text;
+    *source = (ap_vocab_source)AP_VOCAB_SOURCE_NONE;
+    for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++)
+        if (ap_hf_files_find(files, readers[i].name, &text)) {
+            ap_arena arena = {0};
+            ap_status status = write_read(readers[i].read, text, rows, source, &arena, keys, err);
+            ap_arena_deinit(&arena);
+            return status;
+        }
     for (size_t i = 0; i < sizeof unread / sizeof unread[0]; i++)
-        if (ap_hf_files_find(files, unread[i], &ignored))
-            return ap_fail(err, AP_E_UNSUPPORTED, "%s: this release does not read the tokenizer of a folder yet; use the model's GGUF file",
+        if (ap_hf_files_find(files, unread[i], &text))
+            return ap_fail(err, AP_E_UNSUPPORTED, "%s: this release reads the tokenizer of a folder from tokenizer.json or tokenizer.model; use the model's GGUF file",
                            unread[i]);
     return write_bare_ids(rows, keys, err);
 }
@@ -103,10 +129,11 @@ static ap_status write_tokenizer(const ap_hf_files *files, uint32_t rows, ap_ggu
 ap_status ap_hf_vocab_write(const ap_hf_files *files, const json_t *config, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
 {
     json_t *generation;
+    ap_vocab_source source;
     AP_TRY(ap_hf_files_json(files, "generation_config.json", &generation, err));
-    ap_status status = write_tokenizer(files, rows, keys, err);
+    ap_status status = write_tokenizer(files, rows, &source, keys, err);
     if (status == AP_OK)
-        status = write_specials(generation, config, rows, keys, err);
+        status = write_specials(generation, config, &source, rows, keys, err);
     json_decref(generation);
     return status;
 }

@@ -8,89 +8,9 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 #include "model/model.h"
-
-/* ---- Reading the keys ---- */
-
-static ap_status read_id(const ap_gguf *gguf, const char *key, uint32_t count, int32_t *out, ap_error *err)
-{
-    *out = -1;
-    if (!ap_gguf_find(gguf, ap_str_from(key)))
-        return AP_OK;
-    uint32_t id;
-    AP_TRY(ap_gguf_get_u32(gguf, key, &id, err));
-    if (id == UINT32_MAX)
-        return AP_OK; /* how some writers say "none" */
-    if (id >= count)
-        return ap_fail(err, AP_E_FORMAT, "key '%s' names token %u; the vocabulary has %u", key, id, count);
-    *out = (int32_t)id;
-    return AP_OK;
-}
-
-static ap_status read_flag(const ap_gguf *gguf, const char *key, int8_t *out, ap_error *err)
-{
-    *out = -1;
-    if (!ap_gguf_find(gguf, ap_str_from(key)))
-        return AP_OK;
-    bool flag;
-    AP_TRY(ap_gguf_get_bool(gguf, key, &flag, err));
-    *out = flag;
-    return AP_OK;
-}
-
-static ap_status read_kind(const ap_gguf *gguf, ap_vocab_kind *kind, ap_error *err)
-{
-    ap_str model;
-    AP_TRY(ap_gguf_get_str(gguf, "tokenizer.ggml.model", &model, err));
-    if (ap_str_is(model, "gpt2"))
-        *kind = AP_VOCAB_BPE;
-    else if (ap_str_is(model, "llama"))
-        *kind = AP_VOCAB_SPM;
-    else if (ap_str_is(model, AP_VOCAB_MODEL_NONE))
-        *kind = AP_VOCAB_BPE; /* of which every token is unused */
-    else
-        return ap_fail(err, AP_E_UNSUPPORTED,
-                       "key 'tokenizer.ggml.model' is '%.*s'; this release has gpt2 (byte-level BPE) and llama (SentencePiece)",
-                       (int)(model.len < 40 ? model.len : 40), model.ptr);
-    return AP_OK;
-}
-
-bool ap_vocab_has_ids_only(const ap_gguf *gguf)
-{
-    ap_str model = {0};
-    return ap_gguf_get_str(gguf, "tokenizer.ggml.model", &model, NULL) == AP_OK && ap_str_is(model, AP_VOCAB_MODEL_NONE);
-}
-
-static ap_status read_source(ap_vocab_source *source, ap_arena *arena, const ap_gguf *gguf, ap_error *err)
-{
-    AP_TRY(read_kind(gguf, &source->kind, err));
-    if (ap_gguf_find(gguf, AP_STR("tokenizer.ggml.pre")))
-        AP_TRY(ap_gguf_get_str(gguf, "tokenizer.ggml.pre", &source->pre, err));
-    uint64_t count;
-    AP_TRY(ap_gguf_get_strs(gguf, "tokenizer.ggml.tokens", arena, &source->tokens, &count, err));
-    if (count == 0 || count > AP_VOCAB_TOKENS_MAX)
-        return ap_fail(err, AP_E_LIMIT, "key 'tokenizer.ggml.tokens' has %" PRIu64 " tokens; allowed are 1 to %d", count,
-                       AP_VOCAB_TOKENS_MAX);
-    source->token_count = (uint32_t)count;
-    AP_TRY(ap_gguf_get_f32s(gguf, "tokenizer.ggml.scores", count, arena, &source->scores, err));
-    AP_TRY(ap_gguf_get_i32s(gguf, "tokenizer.ggml.token_type", count, arena, &source->types, err));
-    if (source->kind == AP_VOCAB_BPE) {
-        AP_TRY(ap_gguf_get_strs(gguf, "tokenizer.ggml.merges", arena, &source->merges, &count, err));
-        if (count > AP_VOCAB_MERGES_MAX)
-            return ap_fail(err, AP_E_LIMIT, "key 'tokenizer.ggml.merges' has %" PRIu64 " entries; at most %d are allowed",
-                           count, AP_VOCAB_MERGES_MAX);
-        source->merge_count = (uint32_t)count;
-    }
-    uint32_t n = source->token_count;
-    AP_TRY(read_id(gguf, "tokenizer.ggml.bos_token_id", n, &source->bos, err));
-    AP_TRY(read_id(gguf, "tokenizer.ggml.eos_token_id", n, &source->eos, err));
-    AP_TRY(read_id(gguf, "tokenizer.ggml.eot_token_id", n, &source->eot, err));
-    AP_TRY(read_id(gguf, "tokenizer.ggml.eom_token_id", n, &source->eom, err));
-    AP_TRY(read_id(gguf, "tokenizer.ggml.unknown_token_id", n, &source->unk, err));
-    AP_TRY(read_id(gguf, "tokenizer.ggml.padding_token_id", n, &source->pad, err));
-    AP_TRY(read_flag(gguf, "tokenizer.ggml.add_bos_token", &source->add_bos, err));
-    AP_TRY(read_flag(gguf, "tokenizer.ggml.add_eos_token", &source->add_eos, err));
-    return read_flag(gguf, "tokenizer.ggml.add_space_prefix", &source->add_space_prefix, err);
-}
+#include "model/vocabulary.h"
+#include "text/sentencepiece.h"
+#include "text/tokenizer_json.h"
 
 /* A template that cannot be compiled does not spoil the model: it can still complete
  * text, and a chat is refused with the reason. */
@@ -114,8 +34,8 @@ ap_status ap_vocab_create(ap_vocab **out, const ap_gguf *gguf, ap_error *err)
     if (!vocab)
         return ap_fail_nomem(err, sizeof *vocab);
     ap_arena arena = {0};
-    ap_vocab_source source = AP_VOCAB_SOURCE_NONE;
-    ap_status status = read_source(&source, &arena, gguf, err);
+    ap_vocab_source source;
+    ap_status status = ap_vocab_source_read(&source, &arena, gguf, err);
     if (status == AP_OK)
         status = ap_tokenizer_create(&vocab->tokenizer, &source, err);
     ap_arena_deinit(&arena);
@@ -132,16 +52,49 @@ ap_status ap_vocab_create(ap_vocab **out, const ap_gguf *gguf, ap_error *err)
 
 /* ---- aperto.h ---- */
 
-ap_status ap_vocab_open(ap_vocab **out, int fd, ap_error *err)
+static ap_status open_gguf(ap_vocab **out, ap_mapping file, ap_error *err)
 {
-    *out = NULL;
-    ap_mapping file;
-    AP_TRY(ap_file_map(fd, &file, err));
     ap_gguf *gguf = NULL;
     ap_status status = ap_gguf_open(&gguf, file.ptr, file.len, err);
     if (status == AP_OK)
         status = ap_vocab_create(out, gguf, err);
     ap_gguf_close(&gguf);
+    return status;
+}
+
+typedef ap_status source_reader(ap_vocab_source *out, ap_arena *arena, ap_str file, ap_error *err);
+
+/* A tokenizer alone, without a template. */
+static ap_status open_alone(ap_vocab **out, ap_mapping file, source_reader *read, ap_error *err)
+{
+    ap_arena arena = {0};
+    ap_vocab_source source;
+    ap_vocab *vocab = ap_alloc_zero(1, sizeof *vocab);
+    if (!vocab)
+        return ap_fail_nomem(err, sizeof *vocab);
+    ap_status status = read(&source, &arena, (ap_str){(const char *)file.ptr, file.len}, err);
+    if (status == AP_OK)
+        status = ap_tokenizer_create(&vocab->tokenizer, &source, err);
+    ap_arena_deinit(&arena);
+    if (status != AP_OK)
+        ap_vocab_close(&vocab);
+    *out = vocab;
+    return status;
+}
+
+ap_status ap_vocab_open(ap_vocab **out, int fd, ap_error *err)
+{
+    *out = NULL;
+    ap_mapping file;
+    AP_TRY(ap_file_map(fd, &file, err));
+    enum { PIECE_TAG = 0x0a }; /* a SentencePiece model begins with a piece, whose length and first tag follow */
+    ap_status status;
+    if (file.len && file.ptr[0] == '{')
+        status = open_alone(out, file, ap_tokenizer_json_read, err);
+    else if (file.len > 2 && file.ptr[0] == PIECE_TAG && file.ptr[2] == PIECE_TAG)
+        status = open_alone(out, file, ap_sentencepiece_read, err);
+    else
+        status = open_gguf(out, file, err);
     ap_file_unmap(&file);
     return status;
 }

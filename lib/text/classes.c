@@ -53,6 +53,21 @@ bool ap_class_is_decimal(uint32_t code)
     return utf8proc_category((utf8proc_int32_t)code) == UTF8PROC_CATEGORY_ND;
 }
 
+bool ap_class_is_word(uint32_t code)
+{
+    switch (utf8proc_category((utf8proc_int32_t)code)) {
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    case UTF8PROC_CATEGORY_SO: /* letters in circles and squares */
+        return (code >= 0x24b6 && code <= 0x24e9) || (code >= 0x1f130 && code <= 0x1f149) ||
+               (code >= 0x1f150 && code <= 0x1f169) || (code >= 0x1f170 && code <= 0x1f189);
+    default:
+        return code == 0x200c || code == 0x200d || (ap_class_compute(code) & (AP_CLASS_LETTER | AP_CLASS_MARK));
+    }
+}
+
 void ap_classes_fill(ap_classes *classes)
 {
     for (uint32_t code = 0; code < AP_CLASSES_FLAT; code++)

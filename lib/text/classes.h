@@ -33,6 +33,8 @@ void ap_classes_fill(ap_classes *classes);
 unsigned ap_class_compute(uint32_t code);
 /* Nd */
 bool ap_class_is_decimal(uint32_t code);
+/* What \w matches: Alphabetic, M, Nd, Pc and the two joiners. */
+bool ap_class_is_word(uint32_t code);
 
 static inline unsigned ap_class_of(const ap_classes *classes, uint32_t code)
 {

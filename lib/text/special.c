@@ -22,7 +22,7 @@ static ap_status new_node(ap_special *special, uint8_t byte, uint32_t *out, ap_e
     return AP_OK;
 }
 
-static uint32_t child_of(const ap_special *special, uint32_t node, uint8_t byte)
+uint32_t ap_special_step(const ap_special *special, uint32_t node, uint8_t byte)
 {
     uint32_t child = special->nodes[node].child;
     while (child && special->nodes[child].byte != byte)
@@ -40,7 +40,7 @@ ap_status ap_special_add(ap_special *special, ap_str text, int32_t id, int32_t *
         special->first[p[0]] = node;
     }
     for (size_t i = 1; i < text.len; i++) {
-        uint32_t child = child_of(special, node, p[i]);
+        uint32_t child = ap_special_step(special, node, p[i]);
         if (!child) {
             AP_TRY(new_node(special, p[i], &child, err));
             special->nodes[child].sibling = special->nodes[node].child;
@@ -65,7 +65,7 @@ int32_t ap_special_match(const ap_special *special, const char *p, const char *e
             id = special->nodes[node].id;
             *length = (size_t)(q - p);
         }
-        node = q < end ? child_of(special, node, (uint8_t)*q) : 0;
+        node = q < end ? ap_special_step(special, node, (uint8_t)*q) : 0;
     }
     return id;
 }

@@ -32,6 +32,8 @@ ap_status ap_special_add(ap_special *special, ap_str text, int32_t id, int32_t *
 int32_t ap_special_match(const ap_special *special, const char *p, const char *end, size_t *length);
 /* The text that is exactly `text`, or -1. */
 int32_t ap_special_find(const ap_special *special, ap_str text);
+/* One byte on from a node (first[byte] is the first); 0: no text goes on so. */
+uint32_t ap_special_step(const ap_special *special, uint32_t node, uint8_t byte);
 void ap_special_deinit(ap_special *special);
 
 #endif

@@ -620,6 +620,11 @@ unsigned ap_split_scanner(ap_str expression)
 
 const char *ap_split_expression(unsigned scanner) { return scanners[scanner].expressions[0]; }
 
+bool ap_split_covers(unsigned scanner)
+{
+    return scanner >= AP_SCAN_GPT2 && scanner <= AP_SCAN_O200K && scanner != AP_SCAN_SEED_CODER;
+}
+
 const ap_split *ap_split_same(const ap_split *split)
 {
     for (unsigned i = 0; i < SPLIT_COUNT; i++)

@@ -44,6 +44,8 @@ const ap_split *ap_split_find(ap_str name);
 /* The scanner of an expression as files spell it, or AP_SCAN_NONE; and its expression in one spelling. */
 unsigned ap_split_scanner(ap_str expression);
 const char *ap_split_expression(unsigned scanner);
+/* Whether every character of any text is in a match. */
+bool ap_split_covers(unsigned scanner);
 /* The known pre-tokenizer with the same stages, or NULL. */
 const ap_split *ap_split_same(const ap_split *split);
 /* All known names into *out, separated by ", ". */

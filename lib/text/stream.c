@@ -130,7 +130,7 @@ ap_status ap_stream_create(ap_stream **out, const ap_tokenizer *tokenizer, const
     }
     s->tokenizer = tokenizer;
     s->flags = flags;
-    s->is_at_start = (flags & AP_STREAM_START) && tokenizer->adds_space;
+    s->is_at_start = (flags & AP_STREAM_START) && ap_tokenizer_adds_space(tokenizer);
     s->stopped = -1;
     s->states[0].stop = -1;
     s->state_count = 1;

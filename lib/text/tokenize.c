@@ -35,6 +35,10 @@ typedef struct work {
     ap_str text;
     ap_merger merger;
     ap_buf spelled; /* the text or word in characters the vocabulary has */
+    ap_buf normal[2]; /* of the normalizer */
+    ap_arena kept;    /* normalized text that words seen before point into */
+    ap_path_node *nodes;
+    size_t node_room;
     seen_word *seen;
     uint32_t seen_mask;
     ap_error *err;
@@ -73,13 +77,17 @@ static ap_status add_id(work *w, int32_t id)
     return AP_OK;
 }
 
-static ap_status add_unknown(work *w, uint8_t byte)
+ap_status ap_tokenize_unknown(const ap_tokenizer *t, ap_str text, ap_ids *out, ap_error *err)
 {
-    int32_t unk = w->t->unk;
-    if (unk < 0 || w->t->kinds[unk] != AP_TOKEN_UNKNOWN)
-        return ap_fail(w->err, AP_E_ARG, "the vocabulary has no token for byte 0x%02x and none for unknown text", byte);
-    w->out->replaced++;
-    return add_id(w, unk);
+    /* Some byte-level vocabularies name a control token here that means something else. */
+    bool is_named = t->kind == AP_VOCAB_UNIGRAM || t->kind == AP_VOCAB_WORDPIECE;
+    if (t->unk < 0 || (!is_named && t->kinds[t->unk] != AP_TOKEN_UNKNOWN))
+        return ap_fail(err, AP_E_ARG, "the vocabulary has no token for byte 0x%02x and none for unknown text",
+                       (uint8_t)text.ptr[0]);
+    AP_TRY(ap_ids_reserve(out, 1, err));
+    out->replaced++;
+    out->ids[out->count++] = t->unk;
+    return AP_OK;
 }
 
 /* ---- Byte-level BPE ------------------------------------------------------- */
@@ -128,7 +136,7 @@ static ap_status replace_and_merge(work *w, ap_str word)
             if (s->len)
                 AP_TRY(merge_word(w, ap_buf_str(s)));
             ap_buf_clear(s);
-            AP_TRY(add_unknown(w, (uint8_t)word.ptr[i]));
+            AP_TRY(ap_tokenize_unknown(w->t, (ap_str){word.ptr + i, n}, w->out, w->err));
         }
     }
     return s->len ? merge_word(w, ap_buf_str(s)) : AP_OK;
@@ -172,10 +180,24 @@ static ap_status add_word(work *w, ap_str word)
     return AP_OK;
 }
 
+/* Keeps text that was made for this call as long as the call. */
+static ap_status keep(work *w, ap_str before, ap_str text, ap_str *out)
+{
+    char *copy = ap_arena_alloc(&w->kept, before.len + text.len + 1);
+    if (!copy)
+        return ap_fail_nomem(w->err, before.len + text.len);
+    memcpy(copy, before.ptr, before.len);
+    memcpy(copy + before.len, text.ptr, text.len);
+    *out = (ap_str){copy, before.len + text.len};
+    return AP_OK;
+}
+
 static ap_status add_words(work *w, ap_str text)
 {
     ap_splitter splitter;
     ap_str word;
+    if (w->t->adds_space && text.ptr[0] != ' ')
+        AP_TRY(keep(w, AP_STR(" "), text, &text));
     ap_splitter_begin(&splitter, w->t->classes, w->t->split, text);
     while (ap_splitter_next(&splitter, &word))
         AP_TRY(add_word(w, word));
@@ -184,44 +206,38 @@ static ap_status add_words(work *w, ap_str text)
 
 /* ---- SentencePiece -------------------------------------------------------- */
 
-/* Every byte its token, or the whole character one unknown. */
-static ap_status add_bytes(work *w, ap_str character)
+/* Every byte its token, or one unknown token for a run of characters; `missed` says whether the last one was such. */
+static ap_status add_bytes(work *w, ap_str character, bool *missed)
 {
     for (size_t i = 0; i < character.len; i++)
-        if (w->t->bytes[(uint8_t)character.ptr[i]] == AP_SYMBOL_NONE)
-            return add_unknown(w, (uint8_t)character.ptr[i]);
+        if (w->t->bytes[(uint8_t)character.ptr[i]] == AP_SYMBOL_NONE) {
+            bool follows = *missed;
+            *missed = true;
+            w->out->replaced += follows;
+            return follows ? AP_OK : ap_tokenize_unknown(w->t, character, w->out, w->err);
+        }
+    *missed = false;
     for (size_t i = 0; i < character.len; i++)
         AP_TRY(add_id(w, (int32_t)w->t->bytes[(uint8_t)character.ptr[i]]));
     return AP_OK;
 }
 
-/* A character that occurs in no token cuts the text: nothing can merge across it.  A symbol that is no token and is
+/* A character that occurs in no token cuts the word: nothing can merge across it.  A symbol that is no token and is
  * still there after merging is one character; its place in the text follows from the lengths of the tokens before. */
-static ap_status add_spm(work *w, ap_str text)
+static ap_status merge_spm(work *w, ap_str s)
 {
     const ap_tokenizer *t = w->t;
-    ap_buf *s = &w->spelled;
-    ap_buf_clear(s);
-    if (t->adds_space)
-        AP_TRY(ap_buf_add(s, AP_SPM_SPACE, AP_SPM_SPACE_BYTES, w->err));
-    for (size_t i = 0; i < text.len;) {
-        const char *space = memchr(text.ptr + i, ' ', text.len - i);
-        size_t n = space ? (size_t)(space - text.ptr) - i : text.len - i;
-        AP_TRY(ap_buf_add(s, text.ptr + i, n, w->err));
-        if (space)
-            AP_TRY(ap_buf_add(s, AP_SPM_SPACE, AP_SPM_SPACE_BYTES, w->err));
-        i += n + (space != NULL);
-    }
     size_t bytes, n;
-    uint32_t *symbols = ap_merger_begin(&w->merger, (uint32_t)s->len, &bytes);
+    bool missed = false;
+    uint32_t *symbols = ap_merger_begin(&w->merger, (uint32_t)s.len, &bytes);
     if (!symbols)
         return ap_fail_nomem(w->err, bytes);
-    for (size_t i = 0; i < s->len;) {
+    for (size_t i = 0; i < s.len;) {
         uint32_t count = 0, symbol;
         size_t start = i;
-        for (; i < s->len; i += n) {
-            bool is_valid = ap_utf8_next(s->ptr + i, s->len - i, &n) >= 0;
-            if (!is_valid || !ap_map_get(&t->chars, (ap_str){s->ptr + i, n}, &symbol))
+        for (; i < s.len; i += n) {
+            bool is_valid = ap_utf8_next(s.ptr + i, s.len - i, &n) >= 0;
+            if (!is_valid || !ap_map_get(&t->chars, (ap_str){s.ptr + i, n}, &symbol))
                 break;
             symbols[count++] = symbol;
         }
@@ -236,69 +252,205 @@ static ap_status add_spm(work *w, ap_str text)
                 for (size_t j = 0; j < piece.len; j++)
                     length += piece.ptr[j] == ' ' ? AP_SPM_SPACE_BYTES - 1 : 0;
                 AP_TRY(add_id(w, (int32_t)symbols[k]));
+                missed = false;
             } else {
-                (void)ap_utf8_next(s->ptr + at, s->len - at, &length);
-                AP_TRY(add_bytes(w, (ap_str){s->ptr + at, length}));
+                (void)ap_utf8_next(s.ptr + at, s.len - at, &length);
+                AP_TRY(add_bytes(w, (ap_str){s.ptr + at, length}, &missed));
             }
             at += length;
         }
-        if (i < s->len) {
-            AP_TRY(add_bytes(w, (ap_str){s->ptr + i, n}));
+        if (i < s.len) {
+            AP_TRY(add_bytes(w, (ap_str){s.ptr + i, n}, &missed));
             i += n;
         }
     }
     return AP_OK;
 }
 
+/* ---- SPM and Unigram: spaces written as U+2581 ---------------------------- */
+
+static ap_status add_escaped(ap_buf *s, ap_str text, ap_error *err)
+{
+    for (size_t i = 0; i < text.len;) {
+        const char *space = memchr(text.ptr + i, ' ', text.len - i);
+        size_t n = space ? (size_t)(space - text.ptr) - i : text.len - i;
+        AP_TRY(ap_buf_add(s, text.ptr + i, n, err));
+        if (space)
+            AP_TRY(ap_buf_add(s, AP_SPM_SPACE, AP_SPM_SPACE_BYTES, err));
+        i += n + (space != NULL);
+    }
+    return AP_OK;
+}
+
+/* Words with one space between; `unless`: none before a word that has one. */
+static ap_status add_escaped_words(ap_buf *s, ap_str text, bool adds_space, bool unless, ap_error *err)
+{
+    bool is_first = true;
+    for (size_t i = 0; i < text.len;) {
+        while (i < text.len && text.ptr[i] == ' ')
+            i++;
+        size_t begin = i;
+        while (i < text.len && text.ptr[i] != ' ')
+            i++;
+        if (i == begin)
+            break;
+        bool has_space = unless && ap_str_starts((ap_str){text.ptr + begin, i - begin}, AP_STR(AP_SPM_SPACE));
+        if ((adds_space || !is_first) && !has_space)
+            AP_TRY(ap_buf_add(s, AP_SPM_SPACE, AP_SPM_SPACE_BYTES, err));
+        AP_TRY(ap_buf_add(s, text.ptr + begin, i - begin, err));
+        is_first = false;
+    }
+    return AP_OK;
+}
+
+static ap_status add_spaced(work *w, ap_str text, bool is_start)
+{
+    const ap_tokenizer *t = w->t;
+    ap_buf *s = &w->spelled;
+    bool adds_space = t->adds_space && (t->space_prefix != AP_SPACE_FIRST || is_start);
+    ap_buf_clear(s);
+    if (t->removes_extra_spaces) {
+        AP_TRY(add_escaped_words(s, text, adds_space, t->space_prefix != AP_SPACE_EACH, w->err));
+    } else {
+        bool has_space = text.ptr[0] == ' ' || ap_str_starts(text, AP_STR(AP_SPM_SPACE));
+        if (adds_space && !(has_space && t->space_prefix != AP_SPACE_EACH))
+            AP_TRY(ap_buf_add(s, AP_SPM_SPACE, AP_SPM_SPACE_BYTES, w->err));
+        AP_TRY(add_escaped(s, text, w->err));
+    }
+    static const ap_split whole = {0};
+    ap_splitter splitter;
+    ap_str word;
+    ap_splitter_begin(&splitter, t->classes, t->split ? t->split : &whole, ap_buf_str(s));
+    while (ap_splitter_next(&splitter, &word))
+        AP_TRY(t->kind == AP_VOCAB_SPM ? merge_spm(w, word)
+                                       : ap_unigram_word(t, word, &w->nodes, &w->node_room, w->out, w->err));
+    return AP_OK;
+}
+
+/* ---- WordPiece ------------------------------------------------------------ */
+
+/* Words end at whitespace, which goes, and punctuation is a word of its own. */
+static ap_status add_bert(work *w, ap_str text)
+{
+    size_t n, begin = 0;
+    for (size_t i = 0; i < text.len; i += n) {
+        int32_t code = ap_utf8_next(text.ptr + i, text.len - i, &n);
+        unsigned class = code < 0 ? 0 : ap_class_compute((uint32_t)code);
+        bool is_punct = (class & AP_CLASS_PUNCT) || (code < 0x80 && (class & AP_CLASS_SYMBOL));
+        if (!is_punct && !(class & AP_CLASS_SPACE))
+            continue;
+        if (i > begin)
+            AP_TRY(ap_wordpiece_word(w->t, (ap_str){text.ptr + begin, i - begin}, w->out, w->err));
+        if (is_punct)
+            AP_TRY(ap_wordpiece_word(w->t, (ap_str){text.ptr + i, n}, w->out, w->err));
+        begin = i + n;
+    }
+    return text.len > begin ? ap_wordpiece_word(w->t, (ap_str){text.ptr + begin, text.len - begin}, w->out, w->err) : AP_OK;
+}
+
 /* ---- Special tokens ------------------------------------------------------- */
 
-static ap_status add_plain(work *w, ap_str text)
+/* Text without special tokens; is_start: it begins where the whole text does. */
+static ap_status add_plain(work *w, ap_str text, bool is_start)
 {
     if (text.len == 0)
         return AP_OK;
-    return w->t->kind == AP_VOCAB_BPE ? add_words(w, text) : add_spm(w, text);
+    switch (w->t->kind) {
+    case AP_VOCAB_BPE:
+        return add_words(w, text);
+    case AP_VOCAB_WORDPIECE:
+        return add_bert(w, text);
+    default:
+        return add_spaced(w, text, is_start);
+    }
+}
+
+static bool is_word_char(int32_t code) { return code >= 0 && ap_class_is_word((uint32_t)code); }
+
+/* The character that ends at `end`, and how long it is. */
+static int32_t char_before(const char *begin, const char *end, size_t *length)
+{
+    const char *p = end;
+    do
+        p--;
+    while (p > begin && end - p < 4 && ((uint8_t)*p & 0xc0) == 0x80);
+    int32_t code = ap_utf8_next(p, (size_t)(end - p), length);
+    return *length == (size_t)(end - p) ? code : AP_UTF8_BAD;
+}
+
+static bool is_white(int32_t code) { return code >= 0 && (ap_class_compute((uint32_t)code) & AP_CLASS_SPACE); }
+
+/* A special token found in begin..end, with what its flags make of the text around it. */
+typedef struct found {
+    int32_t id;             /* -1: none is left */
+    const char *from, *to;  /* with the whitespace it takes along */
+} found;
+
+/* The next token of a set at or after p that ends by `end`; text before `begin` is another
+ * token's. */
+static found find_special(const ap_tokenizer *t, const ap_special *set, const char *begin, const char *p, const char *end)
+{
+    for (size_t n; set->count && p < end; p++) {
+        int32_t id = ap_special_match(set, p, end, &n);
+        if (id < 0)
+            continue;
+        found f = {id, p, p + n};
+        unsigned flags = t->flags ? t->flags[id] : 0;
+        size_t m;
+        if (flags & AP_TOKEN_SINGLE_WORD) {
+            bool joins = (p > begin && is_word_char(char_before(begin, p, &m))) ||
+                         (f.to < end && is_word_char(ap_utf8_next(f.to, (size_t)(end - f.to), &m)));
+            if (joins)
+                continue;
+        }
+        while ((flags & AP_TOKEN_LSTRIP) && f.from > begin && is_white(char_before(begin, f.from, &m)))
+            f.from -= m;
+        while ((flags & AP_TOKEN_RSTRIP) && f.to < end && is_white(ap_utf8_next(f.to, (size_t)(end - f.to), &m)))
+            f.to += m;
+        return f;
+    }
+    return (found){.id = -1};
+}
+
+/* Text without tokens that are looked for as it stands. */
+static ap_status add_normalized(work *w, ap_str text, bool is_start)
+{
+    const ap_tokenizer *t = w->t;
+    if (t->normalizer && text.len) {
+        AP_TRY(ap_normalize(t->normalizer, text, w->normal, &text, w->err));
+        AP_TRY(keep(w, (ap_str){"", 0}, text, &text));
+    }
+    const char *p = text.ptr, *end = p + text.len;
+    for (found f; (f = find_special(t, &t->normalized, p, p, end)).id >= 0; p = f.to) {
+        AP_TRY(add_plain(w, (ap_str){p, (size_t)(f.from - p)}, is_start && p == text.ptr));
+        AP_TRY(add_id(w, f.id));
+    }
+    return add_plain(w, (ap_str){p, (size_t)(end - p)}, is_start && p == text.ptr);
 }
 
 /* Text between control tokens. */
 static ap_status add_defined(work *w, const char *p, const char *end)
 {
-    const ap_special *defined = &w->t->defined;
-    const char *start = p;
-    while (defined->count && p < end) {
-        size_t length;
-        int32_t id = ap_special_match(defined, p, end, &length);
-        if (id < 0) {
-            p++;
-            continue;
-        }
-        AP_TRY(add_plain(w, (ap_str){start, (size_t)(p - start)}));
-        AP_TRY(add_id(w, id));
-        p += length;
-        start = p;
+    for (found f; (f = find_special(w->t, &w->t->defined, p, p, end)).id >= 0; p = f.to) {
+        AP_TRY(add_normalized(w, (ap_str){p, (size_t)(f.from - p)}, p == w->text.ptr));
+        AP_TRY(add_id(w, f.id));
     }
-    return add_plain(w, (ap_str){start, (size_t)(end - start)});
+    return add_normalized(w, (ap_str){p, (size_t)(end - p)}, p == w->text.ptr);
 }
 
 static ap_status add_parts(work *w, const ap_text_part *parts, size_t part_count)
 {
-    const ap_special *control = &w->t->control;
-    const char *start = w->text.ptr, *p = start;
+    const char *start = w->text.ptr, *p = start; /* everything before `start` is out */
     for (size_t i = 0; i < part_count;) {
         bool allow = parts[i].allow_special;
         const char *run_end = p;
         for (; i < part_count && parts[i].allow_special == allow; i++)
             run_end += parts[i].text.len;
-        while (allow && control->count && p < run_end) {
-            size_t length;
-            int32_t id = ap_special_match(control, p, run_end, &length);
-            if (id < 0) {
-                p++;
-                continue;
-            }
-            AP_TRY(add_defined(w, start, p));
-            AP_TRY(add_id(w, id));
-            p += length;
-            start = p;
+        /* What a token takes along stays within text of ours as well. */
+        for (found f; allow && (f = find_special(w->t, &w->t->control, start > p ? start : p, p, run_end)).id >= 0;) {
+            AP_TRY(add_defined(w, start, f.from));
+            AP_TRY(add_id(w, f.id));
+            start = p = f.to;
         }
         p = run_end;
     }
@@ -345,6 +497,8 @@ ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, 
         status = add_id(&w, tokenizer->bos);
     if (status == AP_OK && total)
         status = add_parts(&w, parts, part_count);
+    if (status == AP_OK && (flags & AP_TOKENIZE_EOS) && ap_tokenizer_adds_eos(tokenizer))
+        status = add_id(&w, tokenizer->eos);
     if (status != AP_OK) {
         out->count = w.first;
         out->replaced = replaced_before;
@@ -352,6 +506,10 @@ ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, 
     ap_free(w.seen);
     ap_merger_deinit(&w.merger);
     ap_buf_deinit(&w.spelled);
+    ap_buf_deinit(&w.normal[0]);
+    ap_buf_deinit(&w.normal[1]);
+    ap_arena_deinit(&w.kept);
+    ap_free(w.nodes);
     ap_buf_deinit(&joined);
     return status;
 }
@@ -360,7 +518,7 @@ ap_status ap_detokenize(const ap_tokenizer *tokenizer, const int32_t *ids, size_
                         ap_error *err)
 {
     size_t before = out->len;
-    bool is_start = tokenizer->adds_space;
+    bool is_start = ap_tokenizer_adds_space(tokenizer);
     for (size_t i = 0; i < count; i++) {
         ap_status status;
         if (ids[i] < 0 || (uint32_t)ids[i] >= tokenizer->count) {

@@ -1,8 +1,10 @@
 /* tokenizer.h - text to token ids and back.
  *
- * A vocabulary gives bytes (its *pieces*) to ids.  Two kinds exist here: byte-level BPE ("gpt2" in GGUF: text is
- * cut into words by a *pre-tokenizer*, each word is merged by the rank of its pairs) and SentencePiece BPE
- * ("llama" in GGUF: no words, pairs are merged by score, what is left over is spelled in byte tokens).
+ * A vocabulary gives bytes (its *pieces*) to ids.  Four kinds exist here, by their names in GGUF: byte-level BPE
+ * ("gpt2": text is cut into words by a *pre-tokenizer*, each word is merged by the rank of its pairs), SentencePiece
+ * BPE ("llama": no words, pairs are merged by score or by rank, what is left over is spelled in byte tokens),
+ * Unigram ("t5": the way through a text whose pieces have the best sum of scores) and WordPiece ("bert": each word
+ * from its longest pieces, or one unknown).  A *normalizer* may change text between special tokens first.
  *
  * Words.  A *control* token (types CONTROL and UNKNOWN) steers the model; a *user-defined* token is ordinary text
  * that is always one token.  A *part* is a run of text with one origin: template text, whose control tokens count,
@@ -34,8 +36,10 @@
 #include "base/str.h"
 
 typedef enum ap_vocab_kind {
-    AP_VOCAB_BPE, /* byte-level; tokenizer.ggml.model "gpt2" */
-    AP_VOCAB_SPM  /* SentencePiece BPE; tokenizer.ggml.model "llama" */
+    AP_VOCAB_BPE,     /* byte-level; tokenizer.ggml.model "gpt2" */
+    AP_VOCAB_SPM,     /* SentencePiece BPE; tokenizer.ggml.model "llama" */
+    AP_VOCAB_UNIGRAM, /* "t5" */
+    AP_VOCAB_WORDPIECE /* "bert": pieces that begin a word start with U+2581 */
 } ap_vocab_kind;
 
 /* The numbers of tokenizer.ggml.token_type; 0 (undefined) is taken as NORMAL. */
@@ -48,6 +52,21 @@ typedef enum ap_token_kind {
     AP_TOKEN_BYTE = 6    /* "<0x41>": spells one byte */
 } ap_token_kind;
 
+/* How a control or user-defined token lies in text; GGUF has no key for it. */
+enum {
+    AP_TOKEN_LSTRIP = 1,      /* takes the whitespace before it along */
+    AP_TOKEN_RSTRIP = 2,      /* and behind it */
+    AP_TOKEN_SINGLE_WORD = 4, /* not where a letter, a number or "_" stands next to it */
+    AP_TOKEN_NORMALIZED = 8   /* user-defined: looked for after the normalizer, not before */
+};
+
+/* Where SPM and Unigram put a space before text (byte-level BPE: AP_SPACE_UNLESS or never). */
+typedef enum ap_space_prefix {
+    AP_SPACE_EACH,   /* before each run of plain text */
+    AP_SPACE_UNLESS, /* unless one is there */
+    AP_SPACE_FIRST   /* the same, and only at the very start */
+} ap_space_prefix;
+
 /* Limits on a stranger's vocabulary and on text. */
 enum {
     AP_VOCAB_TOKENS_MAX = 1 << 20,
@@ -55,7 +74,8 @@ enum {
     AP_TOKEN_BYTES_MAX = 4096,
     AP_SPECIAL_BYTES_MAX = 512, /* control and user-defined tokens: bounds the work per byte of text */
     AP_VOCAB_BYTES_MAX = 64 << 20,
-    AP_TOKENIZE_BYTES_MAX = 1 << 29
+    AP_TOKENIZE_BYTES_MAX = 1 << 29,
+    AP_NORMALIZER_STEPS_MAX = 16
 };
 
 /* What a file says, in the file's own form.  Everything is borrowed during creation only. */
@@ -64,17 +84,27 @@ typedef struct ap_vocab_source {
     ap_str pre; /* BPE: tokenizer.ggml.pre; empty means "default" */
     uint32_t token_count;
     const ap_str *tokens;
-    const float *scores;  /* SPM: needed; BPE: NULL or ignored, it merges by rank */
+    const float *scores;  /* SPM without merges, Unigram: needed; else NULL or ignored */
     const int32_t *types; /* NULL: all NORMAL */
-    uint32_t merge_count; /* BPE: in order of rank */
+    uint32_t merge_count; /* BPE, and SPM that merges by rank: in order of rank */
     const ap_str *merges; /* "left right", split at the first space that is not the first byte */
     int32_t bos, eos, eot, eom, unk, pad;       /* -1: absent */
     int8_t add_bos, add_eos, add_space_prefix; /* 0, 1; -1: absent, the kind's default holds */
+    int8_t remove_extra_spaces; /* SPM, Unigram: runs of spaces become one, none at the ends; -1: Unigram does */
+    ap_str charsmap;            /* tokenizer.ggml.precompiled_charsmap; empty: none */
+    /* What GGUF has no key for; absent: as the reference of GGUF does. */
+    const uint8_t *flags;       /* per token, AP_TOKEN_LSTRIP …; NULL: none */
+    uint32_t split_count;       /* expressions of the pre-tokenizer's stages, instead of `pre` */
+    const ap_str *split;        /* each is one that split.c scans; SPM and Unigram may have some too */
+    uint32_t normalizer_count;
+    const ap_str *normalizer;   /* steps, see normalize.h; NULL: the kind's default */
+    int8_t ignore_merges;       /* -1: as the pre-tokenizer does */
+    ap_space_prefix space_prefix;
 } ap_vocab_source;
 
 #define AP_VOCAB_SOURCE_NONE                                                                            \
     {.bos = -1, .eos = -1, .eot = -1, .eom = -1, .unk = -1, .pad = -1, .add_bos = -1, .add_eos = -1, \
-     .add_space_prefix = -1}
+     .add_space_prefix = -1, .remove_extra_spaces = -1, .ignore_merges = -1}
 
 typedef struct ap_tokenizer ap_tokenizer;
 
@@ -100,13 +130,13 @@ typedef struct ap_text_part {
 } ap_text_part;
 
 /* Adds the ids of the joined parts to *out.  Flags: AP_TOKENIZE_BOS puts the begin token first if the vocabulary
- * asks for it.  (AP_TOKENIZE_SPECIAL is what allow_special says here and has no effect.)  On failure *out is as
+ * asks for it, AP_TOKENIZE_EOS the end token last.  (AP_TOKENIZE_SPECIAL is what allow_special says here and has no effect.)  On failure *out is as
  * before.  AP_E_LIMIT beyond AP_TOKENIZE_BYTES_MAX; AP_E_ARG for text that cannot be spelled; AP_E_NOMEM. */
 ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, size_t part_count, unsigned flags,
                       ap_ids *out, ap_error *err);
 
 /* Adds the raw bytes of the ids to *out, which need not be whole UTF-8 (stream.h makes text of them).  Control
- * tokens are left out unless AP_DETOKENIZE_SPECIAL is given.  The one space that SPM puts before text is taken
+ * tokens are left out unless AP_DETOKENIZE_SPECIAL is given.  The one space that SPM and others put before text is taken
  * away from the start.  AP_E_ARG for an id that is none. */
 ap_status ap_detokenize(const ap_tokenizer *tokenizer, const int32_t *ids, size_t count, unsigned flags, ap_buf *out,
                         ap_error *err);
@@ -129,7 +159,7 @@ int32_t ap_tokenizer_unk(const ap_tokenizer *tokenizer);
 int32_t ap_tokenizer_pad(const ap_tokenizer *tokenizer);
 bool ap_tokenizer_adds_bos(const ap_tokenizer *tokenizer);
 bool ap_tokenizer_adds_eos(const ap_tokenizer *tokenizer);
-/* SPM: text starts with one space more than it had; a stream takes it away again. */
+/* SPM, Unigram, WordPiece: text starts with one space more than it had; a stream takes it away again. */
 bool ap_tokenizer_adds_space(const ap_tokenizer *tokenizer);
 
 /* Tokens after which an answer is over: eos, eot, eom and the well-known ends of a turn the vocabulary has,

@@ -52,7 +52,7 @@ static bool from_alphabet(const int16_t of_code[0x144], ap_str text, char *out, 
 
 static ap_status check_source(const ap_vocab_source *source, ap_error *err)
 {
-    if (source->kind != AP_VOCAB_BPE && source->kind != AP_VOCAB_SPM)
+    if ((unsigned)source->kind > AP_VOCAB_WORDPIECE)
         return ap_fail(err, AP_E_UNSUPPORTED, "vocabulary kind %d is not known", (int)source->kind);
     if (source->token_count == 0 || !source->tokens)
         return ap_fail(err, AP_E_FORMAT, "the vocabulary is empty");
@@ -107,7 +107,7 @@ static ap_status read_byte_token(ap_tokenizer *t, uint32_t id, ap_str text, char
     if (high < 0 || low < 0 || memcmp(text.ptr, "<0x", 3) != 0 || text.ptr[5] != '>')
         return ap_fail(err, AP_E_FORMAT, "byte token %u is '%.*s', not of the form <0x41>", id, shown(text), text.ptr);
     unsigned byte = (unsigned)high * 16 + (unsigned)low;
-    if (t->kind == AP_VOCAB_SPM) {
+    if (t->kind != AP_VOCAB_BPE) {
         if (t->bytes[byte] != AP_SYMBOL_NONE)
             return ap_fail(err, AP_E_FORMAT, "tokens %u and %u are both byte %u", t->bytes[byte], id, byte);
         t->bytes[byte] = id;
@@ -128,6 +128,40 @@ static ap_status add_special(ap_special *set, ap_str text, uint32_t id, ap_error
     if (old >= 0)
         return ap_fail(err, AP_E_FORMAT, "tokens %d and %u are both '%.*s'", old, id, shown(text), text.ptr);
     return AP_OK;
+}
+
+/* U+2581 as the space it stands for. */
+static ap_status unescape(ap_tokenizer *t, ap_str text, ap_str *out, ap_error *err)
+{
+    char *spaced = ap_arena_alloc(&t->arena, text.len + 1);
+    if (!spaced)
+        return ap_fail_nomem(err, text.len);
+    size_t n = 0;
+    for (size_t i = 0; i < text.len;) {
+        if (ap_str_starts((ap_str){text.ptr + i, text.len - i}, AP_STR(AP_SPM_SPACE))) {
+            spaced[n++] = ' ';
+            i += AP_SPM_SPACE_BYTES;
+        } else {
+            spaced[n++] = text.ptr[i++];
+        }
+    }
+    *out = (ap_str){spaced, n};
+    return AP_OK;
+}
+
+/* Among those of text as it stands, or of normalized text, where it is looked for in its own normal form. */
+static ap_status add_defined(ap_tokenizer *t, ap_str text, uint32_t id, ap_error *err)
+{
+    if (!t->normalizer || !t->flags || !(t->flags[id] & AP_TOKEN_NORMALIZED))
+        return add_special(&t->defined, text, id, err);
+    ap_buf buffers[2] = {0};
+    ap_str normal;
+    ap_status status = ap_normalize(t->normalizer, text, buffers, &normal, err);
+    if (status == AP_OK)
+        status = add_special(&t->normalized, normal, id, err);
+    ap_buf_deinit(&buffers[0]);
+    ap_buf_deinit(&buffers[1]);
+    return status;
 }
 
 /* Fills pieces, kinds and the special sets; *normal gets the ordinary tokens by what merges call them: raw bytes
@@ -151,7 +185,9 @@ static ap_status read_tokens(ap_tokenizer *t, const ap_vocab_source *source, con
         } else if (kind == AP_TOKEN_CONTROL || kind == AP_TOKEN_UNKNOWN) {
             AP_TRY(add_special(&t->control, key, id, err));
         } else if (kind == AP_TOKEN_USER_DEFINED) {
-            AP_TRY(add_special(&t->defined, key, id, err));
+            AP_TRY(add_defined(t, key, id, err));
+            if (t->kind != AP_VOCAB_BPE)
+                AP_TRY(unescape(t, text, &piece, err));
         } else if (t->kind == AP_VOCAB_BPE) {
             /* A token outside the alphabet is its own text and is never made by merging. */
             if (from_alphabet(of_code, text, copy, &piece.len)) {
@@ -162,20 +198,8 @@ static ap_status read_tokens(ap_tokenizer *t, const ap_vocab_source *source, con
                 is_normal = false;
                 memcpy(copy, text.ptr, text.len);
             }
-        } else if (text.len) {
-            char *spaced = ap_arena_alloc(&t->arena, text.len);
-            if (!spaced)
-                return ap_fail_nomem(err, text.len);
-            size_t n = 0;
-            for (size_t i = 0; i < text.len;) {
-                if (ap_str_starts((ap_str){text.ptr + i, text.len - i}, AP_STR(AP_SPM_SPACE))) {
-                    spaced[n++] = ' ';
-                    i += AP_SPM_SPACE_BYTES;
-                } else {
-                    spaced[n++] = text.ptr[i++];
-                }
-            }
-            piece = (ap_str){spaced, n};
+        } else {
+            AP_TRY(unescape(t, text, &piece, err));
         }
         t->pieces[id] = piece;
         if (piece.len > t->piece_bytes_max)
@@ -187,39 +211,6 @@ static ap_status read_tokens(ap_tokenizer *t, const ap_vocab_source *source, con
         if (status == AP_E_STATE)
             return ap_fail(err, AP_E_FORMAT, "tokens %u and %u are both '%.*s'", old, id, shown(text), text.ptr);
         AP_TRY(status);
-    }
-    return AP_OK;
-}
-
-/* ---- Merges --------------------------------------------------------------- */
-
-static ap_status read_merges(ap_tokenizer *t, const ap_vocab_source *source, const int16_t *of_code,
-                             const ap_map *normal, ap_error *err)
-{
-    AP_TRY(ap_pairs_init(&t->pairs, source->merge_count, err));
-    char whole[2 * AP_TOKEN_BYTES_MAX + 1];
-    for (uint32_t rank = 0; rank < source->merge_count; rank++) {
-        ap_str merge = source->merges[rank];
-        if (merge.len > 2 * AP_TOKEN_BYTES_MAX + 1)
-            return ap_fail(err, AP_E_LIMIT, "merge %u has %zu bytes, the limit is %d", rank, merge.len,
-                           2 * AP_TOKEN_BYTES_MAX + 1);
-        const char *space = merge.len > 1 ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
-        if (!space || space + 1 == merge.ptr + merge.len)
-            return ap_fail(err, AP_E_FORMAT, "merge %u '%.*s' is not two parts with a space between", rank,
-                           shown(merge), merge.ptr);
-        ap_str left = {merge.ptr, (size_t)(space - merge.ptr)};
-        ap_str right = {space + 1, merge.len - left.len - 1};
-        size_t n = 0, m = 0;
-        ap_pair pair = {.rank = rank};
-        if (!from_alphabet(of_code, left, whole, &n) || !ap_map_get(normal, (ap_str){whole, n}, &pair.left) ||
-            !from_alphabet(of_code, right, whole + n, &m) || !ap_map_get(normal, (ap_str){whole + n, m}, &pair.right) ||
-            !ap_map_get(normal, (ap_str){whole, n + m}, &pair.result))
-            return ap_fail(err, AP_E_FORMAT, "merge %u '%.*s' has a part or a result that is no ordinary token", rank,
-                           shown(merge), merge.ptr);
-        const ap_pair *old = ap_pairs_add(&t->pairs, pair);
-        if (old)
-            return ap_fail(err, AP_E_FORMAT, "merges %u and %u are both '%.*s'", old->rank, rank, shown(merge),
-                           merge.ptr);
     }
     return AP_OK;
 }
@@ -252,7 +243,7 @@ static ap_status add_chars(ap_tokenizer *t, const ap_vocab_source *source, const
     uint32_t next = t->count;
     for (uint32_t id = 0; id < t->count; id++) {
         ap_str text = source->tokens[id];
-        if (t->kinds[id] != AP_TOKEN_NORMAL)
+        if (t->kinds[id] != AP_TOKEN_NORMAL && t->kinds[id] != AP_TOKEN_USER_DEFINED)
             continue;
         for (size_t i = 0, n; i < text.len; i += n) {
             n = char_bytes(text.ptr + i, text.len - i);
@@ -294,6 +285,80 @@ static uint32_t cut_token(ap_tokenizer *t, const ap_map *normal, ap_str text, ui
     return count;
 }
 
+/* ---- Merges --------------------------------------------------------------- */
+
+/* Half of a merge as `normal` knows it. */
+static bool spelled(const ap_tokenizer *t, const int16_t *of_code, ap_str text, char *out, size_t *bytes)
+{
+    if (t->kind == AP_VOCAB_BPE)
+        return from_alphabet(of_code, text, out, bytes);
+    if (text.len > AP_TOKEN_BYTES_MAX)
+        return false;
+    memcpy(out, text.ptr, text.len);
+    *bytes = text.len;
+    return true;
+}
+
+static bool part_of(const ap_tokenizer *t, const ap_map *normal, ap_str text, uint32_t *symbol)
+{
+    return t->kind == AP_VOCAB_BPE ? ap_map_get(normal, text, symbol) : symbol_of(t, normal, text, symbol);
+}
+
+/* Tokens that are always one in text may be made by merging as well, where the normalizer makes their text. */
+static ap_status add_defined_as_normal(ap_tokenizer *t, const ap_vocab_source *source, const int16_t *of_code, ap_map *normal,
+                                       ap_error *err)
+{
+    for (uint32_t id = 0; id < t->count; id++) {
+        ap_str text = source->tokens[id];
+        if (t->kinds[id] != AP_TOKEN_USER_DEFINED || text.len == 0)
+            continue;
+        char *copy = ap_arena_copy(&t->arena, text.ptr, text.len);
+        size_t bytes;
+        if (!copy)
+            return ap_fail_nomem(err, text.len);
+        if (!spelled(t, of_code, text, copy, &bytes))
+            continue;
+        ap_status status = ap_map_add(normal, (ap_str){copy, bytes}, id, NULL, err);
+        if (status != AP_E_STATE) /* an ordinary token of that text comes first */
+            AP_TRY(status);
+    }
+    return AP_OK;
+}
+
+static ap_status read_merges(ap_tokenizer *t, const ap_vocab_source *source, const int16_t *of_code,
+                             ap_map *normal, ap_error *err)
+{
+    AP_TRY(add_defined_as_normal(t, source, of_code, normal, err));
+    if (t->kind == AP_VOCAB_SPM)
+        AP_TRY(add_chars(t, source, normal, err));
+    AP_TRY(ap_pairs_init(&t->pairs, source->merge_count, err));
+    char whole[2 * AP_TOKEN_BYTES_MAX + 1];
+    for (uint32_t rank = 0; rank < source->merge_count; rank++) {
+        ap_str merge = source->merges[rank];
+        if (merge.len > 2 * AP_TOKEN_BYTES_MAX + 1)
+            return ap_fail(err, AP_E_LIMIT, "merge %u has %zu bytes, the limit is %d", rank, merge.len,
+                           2 * AP_TOKEN_BYTES_MAX + 1);
+        const char *space = merge.len > 1 ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
+        if (!space || space + 1 == merge.ptr + merge.len)
+            return ap_fail(err, AP_E_FORMAT, "merge %u '%.*s' is not two parts with a space between", rank,
+                           shown(merge), merge.ptr);
+        ap_str left = {merge.ptr, (size_t)(space - merge.ptr)};
+        ap_str right = {space + 1, merge.len - left.len - 1};
+        size_t n = 0, m = 0;
+        ap_pair pair = {.rank = rank};
+        if (!spelled(t, of_code, left, whole, &n) || !part_of(t, normal, (ap_str){whole, n}, &pair.left) ||
+            !spelled(t, of_code, right, whole + n, &m) || !part_of(t, normal, (ap_str){whole + n, m}, &pair.right) ||
+            !ap_map_get(normal, (ap_str){whole, n + m}, &pair.result))
+            return ap_fail(err, AP_E_FORMAT, "merge %u '%.*s' has a part or a result that is no ordinary token", rank,
+                           shown(merge), merge.ptr);
+        const ap_pair *old = ap_pairs_add(&t->pairs, pair);
+        if (old)
+            return ap_fail(err, AP_E_FORMAT, "merges %u and %u are both '%.*s'", old->rank, rank, shown(merge),
+                           merge.ptr);
+    }
+    return AP_OK;
+}
+
 static ap_status read_scores(ap_tokenizer *t, const ap_vocab_source *source, const ap_map *normal, ap_error *err)
 {
     if (!source->scores)
@@ -329,6 +394,55 @@ static ap_status read_scores(ap_tokenizer *t, const ap_vocab_source *source, con
     }
     ap_free(order);
     return status;
+}
+
+/* ---- Unigram and WordPiece: tries of pieces ------------------------------- */
+
+static ap_status add_piece(ap_special *trie, ap_str text, uint32_t id, ap_error *err)
+{
+    int32_t old;
+    return text.len ? ap_special_add(trie, text, (int32_t)id, &old, err) : AP_OK;
+}
+
+static bool is_spelled(const ap_tokenizer *t, uint32_t id)
+{
+    return t->kinds[id] == AP_TOKEN_NORMAL || t->kinds[id] == AP_TOKEN_USER_DEFINED;
+}
+
+static ap_status read_unigram(ap_tokenizer *t, const ap_vocab_source *source, ap_error *err)
+{
+    enum { UNKNOWN_PENALTY = 10 };
+    if (!source->scores)
+        return ap_fail(err, AP_E_FORMAT, "a Unigram vocabulary needs scores");
+    float *scores = ap_arena_alloc(&t->arena, t->count * sizeof *scores);
+    if (!scores)
+        return ap_fail_nomem(err, t->count * sizeof *scores);
+    float least = 0;
+    for (uint32_t id = 0; id < t->count; id++) {
+        scores[id] = source->scores[id];
+        if (!__builtin_isfinite(scores[id]))
+            return ap_fail(err, AP_E_FORMAT, "the score of token %u is not a finite number", id);
+        if (!is_spelled(t, id))
+            continue;
+        least = scores[id] < least ? scores[id] : least;
+        AP_TRY(add_piece(&t->heads, source->tokens[id], id, err));
+    }
+    t->scores = scores;
+    t->unknown_score = least - UNKNOWN_PENALTY;
+    return AP_OK;
+}
+
+static ap_status read_wordpiece(ap_tokenizer *t, const ap_vocab_source *source, ap_error *err)
+{
+    for (uint32_t id = 0; id < t->count; id++) {
+        ap_str text = source->tokens[id];
+        if (!is_spelled(t, id))
+            continue;
+        bool is_head = ap_str_starts(text, AP_STR(AP_SPM_SPACE));
+        ap_str rest = {text.ptr + AP_SPM_SPACE_BYTES, text.len - AP_SPM_SPACE_BYTES};
+        AP_TRY(add_piece(is_head ? &t->heads : &t->tails, is_head ? rest : text, id, err));
+    }
+    return AP_OK;
 }
 
 /* ---- Ends of turns -------------------------------------------------------- */
@@ -374,6 +488,52 @@ static ap_status refuse_split(ap_str name, ap_error *err)
     return status;
 }
 
+/* The pre-tokenizer: expressions, or a name, or none where text need not be cut. */
+static ap_status choose_split(ap_tokenizer *t, const ap_vocab_source *source, ap_error *err)
+{
+    if (source->split_count || (source->split && t->kind == AP_VOCAB_BPE)) {
+        if (source->split_count > AP_SPLIT_STAGES_MAX)
+            return ap_fail(err, AP_E_LIMIT, "the pre-tokenizer has %u stages, the limit is %d", source->split_count,
+                           AP_SPLIT_STAGES_MAX);
+        for (uint32_t i = 0; i < source->split_count; i++) {
+            unsigned scanner = ap_split_scanner(source->split[i]);
+            if (scanner == AP_SCAN_NONE)
+                return ap_fail(err, AP_E_UNSUPPORTED, "the pre-tokenizer's expression '%.*s' is not one of those known",
+                               shown(source->split[i]), source->split[i].ptr);
+            t->own_split.stages[i] = (uint8_t)scanner;
+        }
+        t->split = &t->own_split;
+    } else if (t->kind == AP_VOCAB_BPE) {
+        ap_str pre = source->pre.len ? source->pre : AP_STR("default");
+        t->split = ap_split_find(pre);
+        if (!t->split)
+            return refuse_split(pre, err);
+    }
+    if (!t->split)
+        return AP_OK;
+    t->classes = ap_alloc(sizeof *t->classes);
+    if (!t->classes)
+        return ap_fail_nomem(err, sizeof *t->classes);
+    ap_classes_fill(t->classes);
+    return AP_OK;
+}
+
+static ap_status choose_normalizer(ap_tokenizer *t, const ap_vocab_source *source, ap_error *err)
+{
+    static const ap_str bert[] = {{"clean", 5}, {"chinese", 7}, {"nfd", 3}, {"drop_nonspacing", 15}, {"lowercase", 9}};
+    static const ap_str mapped[] = {{"charsmap", 8}};
+    const ap_str *steps = source->normalizer;
+    uint32_t count = source->normalizer_count;
+    if (!steps && t->kind == AP_VOCAB_WORDPIECE) {
+        steps = bert;
+        count = sizeof bert / sizeof bert[0];
+    } else if (!steps && source->charsmap.len) {
+        steps = mapped;
+        count = 1;
+    }
+    return count ? ap_normalizer_create(&t->normalizer, &t->arena, steps, count, source->charsmap, err) : AP_OK;
+}
+
 static ap_status fill(ap_tokenizer *t, const ap_vocab_source *source, ap_map *normal, ap_error *err)
 {
     for (unsigned i = 0; i < 256; i++)
@@ -384,33 +544,37 @@ static ap_status fill(ap_tokenizer *t, const ap_vocab_source *source, ap_map *no
         return ap_fail_nomem(err, t->count * sizeof *t->pieces);
     int16_t of_code[0x144];
     fill_alphabet(of_code);
-    if (t->kind == AP_VOCAB_BPE) {
-        ap_str pre = source->pre.len ? source->pre : AP_STR("default");
-        t->split = ap_split_find(pre);
-        if (!t->split)
-            return refuse_split(pre, err);
-        if (source->add_space_prefix > 0)
-            return ap_fail(err, AP_E_UNSUPPORTED, "add_space_prefix is not supported for byte-level BPE");
-        t->classes = ap_alloc(sizeof *t->classes);
-        if (!t->classes)
-            return ap_fail_nomem(err, sizeof *t->classes);
-        ap_classes_fill(t->classes);
+    /* Readers of GGUF disagree about that key here; only a source that says how is taken at its word. */
+    if (t->kind == AP_VOCAB_BPE && source->add_space_prefix > 0 && source->space_prefix != AP_SPACE_UNLESS)
+        return ap_fail(err, AP_E_UNSUPPORTED, "add_space_prefix is not supported for byte-level BPE");
+    AP_TRY(choose_split(t, source, err));
+    AP_TRY(choose_normalizer(t, source, err));
+    if (source->flags) {
+        t->flags = (uint8_t *)ap_arena_copy(&t->arena, source->flags, t->count);
+        if (!t->flags)
+            return ap_fail_nomem(err, t->count);
     }
     AP_TRY(read_tokens(t, source, of_code, normal, err));
-    if (t->kind == AP_VOCAB_BPE)
+    bool is_bpe = t->kind == AP_VOCAB_BPE, is_bert = t->kind == AP_VOCAB_WORDPIECE;
+    if (is_bpe || (t->kind == AP_VOCAB_SPM && source->merges))
         AP_TRY(read_merges(t, source, of_code, normal, err));
-    else
+    else if (t->kind == AP_VOCAB_SPM)
         AP_TRY(read_scores(t, source, normal, err));
-    bool is_spm = t->kind == AP_VOCAB_SPM;
+    else
+        AP_TRY(is_bert ? read_wordpiece(t, source, err) : read_unigram(t, source, err));
     t->bos = source->bos, t->eos = source->eos, t->eot = source->eot, t->eom = source->eom;
     t->unk = source->unk, t->pad = source->pad;
-    t->adds_bos = source->add_bos < 0 ? is_spm || t->split->adds_bos : source->add_bos > 0;
-    t->adds_eos = source->add_eos > 0;
-    t->adds_space = source->add_space_prefix < 0 ? is_spm : source->add_space_prefix > 0;
+    bool adds_bos = is_bpe ? t->split->adds_bos : t->kind != AP_VOCAB_UNIGRAM;
+    bool adds_eos = is_bert || t->kind == AP_VOCAB_UNIGRAM;
+    t->adds_bos = source->add_bos < 0 ? adds_bos : source->add_bos > 0;
+    t->adds_eos = source->add_eos < 0 ? adds_eos : source->add_eos > 0;
+    t->adds_space = is_bert || (source->add_space_prefix < 0 ? !is_bpe : source->add_space_prefix > 0);
+    t->space_prefix = source->space_prefix;
+    t->removes_extra_spaces = source->remove_extra_spaces < 0 ? t->kind == AP_VOCAB_UNIGRAM : source->remove_extra_spaces > 0;
     if (t->adds_bos && source->add_bos > 0 && t->bos < 0)
         return ap_fail(err, AP_E_FORMAT, "a begin token is asked for but not named");
     AP_TRY(find_ends(t, err));
-    if (t->split && t->split->ignores_merges) {
+    if (is_bpe && (source->ignore_merges < 0 ? t->split->ignores_merges : source->ignore_merges > 0)) {
         t->words = *normal;
         *normal = (ap_map){0};
     }
@@ -442,6 +606,9 @@ void ap_tokenizer_destroy(ap_tokenizer **tokenizer)
         return;
     ap_special_deinit(&t->control);
     ap_special_deinit(&t->defined);
+    ap_special_deinit(&t->normalized);
+    ap_special_deinit(&t->heads);
+    ap_special_deinit(&t->tails);
     ap_pairs_deinit(&t->pairs);
     ap_map_deinit(&t->words);
     ap_map_deinit(&t->chars);
@@ -481,7 +648,7 @@ int32_t ap_tokenizer_unk(const ap_tokenizer *t) { return t->unk; }
 int32_t ap_tokenizer_pad(const ap_tokenizer *t) { return t->pad; }
 bool ap_tokenizer_adds_bos(const ap_tokenizer *t) { return t->adds_bos && t->bos >= 0; }
 bool ap_tokenizer_adds_eos(const ap_tokenizer *t) { return t->adds_eos && t->eos >= 0; }
-bool ap_tokenizer_adds_space(const ap_tokenizer *t) { return t->adds_space; }
+bool ap_tokenizer_adds_space(const ap_tokenizer *t) { return t->adds_space && t->kind != AP_VOCAB_BPE; }
 
 const int32_t *ap_tokenizer_ends(const ap_tokenizer *t, size_t *count)
 {

@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/map.h"
 #include "text/merge.h"
+#include "text/normalize.h"
 #include "text/special.h"
 #include "text/split.h"
 #include "text/tokenizer.h"
@@ -26,22 +27,46 @@ struct ap_tokenizer {
     uint8_t *kinds;
     int32_t bos, eos, eot, eom, unk, pad;
     bool adds_bos, adds_eos, adds_space;
+    ap_space_prefix space_prefix;
+    bool removes_extra_spaces;
+    uint8_t *flags;            /* AP_TOKEN_LSTRIP …; NULL: none */
+    ap_normalizer *normalizer; /* NULL: none */
     int32_t *ends;
     size_t end_count;
 
     ap_special control; /* CONTROL and UNKNOWN */
     ap_special defined; /* USER_DEFINED */
+    ap_special normalized; /* those of them that are looked for after the normalizer, normalized themselves */
+    ap_special heads; /* Unigram: all pieces; WordPiece: those that begin a word, without U+2581 */
+    ap_special tails; /* WordPiece: those that continue one */
+    const float *scores; /* Unigram */
+    float unknown_score; /* Unigram: of a character that no piece is */
     ap_pairs pairs;
     uint32_t bytes[256]; /* the symbol of a byte (BPE) or its BYTE token (SPM); AP_SYMBOL_NONE: absent */
 
-    ap_classes *classes;   /* BPE */
-    const ap_split *split; /* BPE */
+    ap_classes *classes;   /* with split */
+    const ap_split *split; /* BPE; NULL: text is one word */
+    ap_split own_split;    /* where the source gives expressions */
     ap_map words;          /* BPE that ignores merges: raw bytes of NORMAL tokens to ids */
     ap_map chars;          /* SPM: one character to its symbol, in the vocabulary's spelling (U+2581 for space) */
 };
 
 /* U+2581, the way SentencePiece writes a space. */
-#define AP_SPM_SPACE "\xe2\x96\x81"
+#define AP_SPM_SPACE AP_METASPACE
 enum { AP_SPM_SPACE_BYTES = 3 };
+
+/* One unknown token for the text, or a refusal if the vocabulary has none. */
+ap_status ap_tokenize_unknown(const ap_tokenizer *tokenizer, ap_str text, ap_ids *out, ap_error *err);
+
+/* The best way through a word; *nodes grows as needed and is used again. */
+typedef struct ap_path_node {
+    double score;
+    uint32_t from; /* where the piece that ends here begins */
+    int32_t id;    /* below 0: see pieces.c */
+} ap_path_node;
+ap_status ap_unigram_word(const ap_tokenizer *tokenizer, ap_str word, ap_path_node **nodes, size_t *room, ap_ids *out,
+                          ap_error *err);
+/* The longest pieces from the left, or one unknown token for the word. */
+ap_status ap_wordpiece_word(const ap_tokenizer *tokenizer, ap_str word, ap_ids *out, ap_error *err);
 
 #endif

@@ -356,9 +356,9 @@ static void a_folder_without_a_tokenizer_takes_ids_only(void **state)
     close_packed(&p);
     ap_tiny_file files[AP_TINY_FILES_MAX];
     size_t count = ap_tiny_model_folder(&small, 1, files);
-    files[count] = (ap_tiny_file){.name = "tokenizer.json"};
+    files[count] = (ap_tiny_file){.name = "vocab.json"};
     assert_ok(ap_buf_add(&files[count].bytes, "{}", 2, err));
-    expect_refused(files, count + 1, AP_E_UNSUPPORTED, "tokenizer.json");
+    expect_refused(files, count + 1, AP_E_UNSUPPORTED, "vocab.json");
 }
 
 /* ---- The end of memory ---- */

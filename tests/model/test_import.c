@@ -394,7 +394,7 @@ static void a_vocabulary_that_does_not_fit_is_refused(void **state)
     dims[0] = 32;
     dims[1] = 272;
     memcpy(place.dims, dims, 16);
-    expect_refused(with_text(&file, "tokenizer.ggml.model", "bert"), AP_E_UNSUPPORTED, "tokenizer.ggml.model", "bert");
+    expect_refused(with_text(&file, "tokenizer.ggml.model", "rwkv"), AP_E_UNSUPPORTED, "tokenizer.ggml.model", "rwkv");
     expect_refused(with_record(&file, "tokenizer.ggml.model", NULL, 0), AP_E_NOTFOUND, "tokenizer.ggml.model");
     expect_refused(with_text(&file, "tokenizer.ggml.pre", "no-such-rule"), AP_E_UNSUPPORTED, "no-such-rule");
     expect_refused(with_record(&file, "tokenizer.ggml.tokens", NULL, 0), AP_E_FORMAT, "0 tokens");

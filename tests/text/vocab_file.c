@@ -5,6 +5,8 @@
 
 #include "base/file.h"
 #include "format/gguf.h"
+#include "text/sentencepiece.h"
+#include "text/tokenizer_json.h"
 
 static ap_status optional(ap_status status) { return status == AP_E_NOTFOUND ? AP_OK : status; }
 
@@ -34,6 +36,8 @@ static ap_status create(ap_tokenizer **out, const ap_gguf *gguf, ap_arena *arena
     AP_TRY(ap_gguf_get_str(gguf, "tokenizer.ggml.model", &model, err));
     if (ap_str_is(model, "llama"))
         source.kind = AP_VOCAB_SPM;
+    else if (ap_str_is(model, "bert"))
+        source.kind = AP_VOCAB_WORDPIECE;
     else if (!ap_str_is(model, "gpt2"))
         return ap_fail(err, AP_E_UNSUPPORTED, "tokenizer model '%.*s'", (int)model.len, model.ptr);
     AP_TRY(optional(ap_gguf_get_str(gguf, "tokenizer.ggml.pre", &source.pre, err)));
@@ -42,7 +46,8 @@ static ap_status create(ap_tokenizer **out, const ap_gguf *gguf, ap_arena *arena
     AP_TRY(ap_gguf_get_f32s(gguf, "tokenizer.ggml.scores", count, arena, &source.scores, err));
     AP_TRY(ap_gguf_get_i32s(gguf, "tokenizer.ggml.token_type", count, arena, &source.types, err));
     count = 0;
-    AP_TRY(optional(ap_gguf_get_strs(gguf, "tokenizer.ggml.merges", arena, &source.merges, &count, err)));
+    if (source.kind == AP_VOCAB_BPE)
+        AP_TRY(ap_gguf_get_strs(gguf, "tokenizer.ggml.merges", arena, &source.merges, &count, err));
     source.merge_count = (uint32_t)count;
     AP_TRY(get_id(gguf, "tokenizer.ggml.bos_token_id", &source.bos, err));
     AP_TRY(get_id(gguf, "tokenizer.ggml.eos_token_id", &source.eos, err));
@@ -65,10 +70,18 @@ ap_status vocab_file_open(ap_tokenizer **out, const char *path, ap_error *err)
     *out = NULL;
     AP_TRY(ap_file_open(path, &fd, err));
     ap_status status = ap_file_map(fd, &map, err);
-    if (status == AP_OK)
+    if (status == AP_OK && map.len && (map.ptr[0] == '{' || map.ptr[0] == '\n')) {
+        ap_vocab_source source;
+        ap_str file = {(const char *)map.ptr, map.len};
+        status = map.ptr[0] == '{' ? ap_tokenizer_json_read(&source, &arena, file, err)
+                                   : ap_sentencepiece_read(&source, &arena, file, err);
+        if (status == AP_OK)
+            status = ap_tokenizer_create(out, &source, err);
+    } else if (status == AP_OK) {
         status = ap_gguf_open(&gguf, map.ptr, map.len, err);
-    if (status == AP_OK)
-        status = create(out, gguf, &arena, err);
+        if (status == AP_OK)
+            status = create(out, gguf, &arena, err);
+    }
     ap_arena_deinit(&arena);
     ap_gguf_close(&gguf);
     ap_file_unmap(&map);

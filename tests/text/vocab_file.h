@@ -1,4 +1,4 @@
-/* vocab_file.h - a tokenizer out of a GGUF file, for the tests of lib/text.
+/* vocab_file.h - a tokenizer out of a GGUF file, a tokenizer.json or a SentencePiece model, for the tests of lib/text.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -1,0 +1,702 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "text/tokenizer_json.h"
+
+#include <stdio.h>
+
+#include "base/json.h"
+#include "text/split.h"
+
+enum { SHOWN = 60, STEP_BYTES_MAX = 512, NESTING_MAX = 8 };
+
+typedef struct reader {
+    ap_vocab_source *out;
+    ap_arena *arena;
+    ap_error *err;
+    const json_t *root, *model;
+    ap_str *tokens;
+    float *scores;
+    int32_t *types;
+    uint8_t *flags;
+    bool has_flags;
+    ap_str steps[AP_NORMALIZER_STEPS_MAX];
+    uint32_t step_count;
+    ap_str stages[AP_SPLIT_STAGES_MAX];
+    uint32_t stage_count;
+    bool is_byte_level, is_metaspace, splits_words, is_bert;
+    unsigned depth;
+} reader;
+
+static const char *type_of(const json_t *component)
+{
+    const char *type = json_string_value(json_object_get(component, "type"));
+    return type ? type : "?";
+}
+
+static bool is(const json_t *component, const char *type) { return strcmp(type_of(component), type) == 0; }
+
+static bool flag_of(const json_t *component, const char *name, bool otherwise)
+{
+    const json_t *value = json_object_get(component, name);
+    return json_is_boolean(value) ? json_is_true(value) : otherwise;
+}
+
+static ap_status refuse(reader *r, const char *part, const char *what)
+{
+    return ap_fail(r->err, AP_E_UNSUPPORTED, "the %s of tokenizer.json has '%.*s', which is not supported", part, SHOWN, what);
+}
+
+static ap_status keep(reader *r, ap_str text, ap_str *out)
+{
+    char *copy = ap_arena_copy(r->arena, text.ptr, text.len);
+    if (!copy)
+        return ap_fail_nomem(r->err, text.len + 1);
+    *out = (ap_str){copy, text.len};
+    return AP_OK;
+}
+
+static ap_str text_of(const json_t *value)
+{
+    return json_is_string(value) ? (ap_str){json_string_value(value), json_string_length(value)} : (ap_str){"", 0};
+}
+
+/* {"String": …} or {"Regex": …} */
+static ap_str pattern_of(const json_t *component, bool *is_regex)
+{
+    const json_t *pattern = json_object_get(component, "pattern"), *regex = json_object_get(pattern, "Regex");
+    *is_regex = json_is_string(regex);
+    return text_of(*is_regex ? regex : json_object_get(pattern, "String"));
+}
+
+/* ---- Normalizers ---- */
+
+static ap_status add_step(reader *r, const char *name, ap_str argument)
+{
+    if (r->step_count == AP_NORMALIZER_STEPS_MAX)
+        return ap_fail(r->err, AP_E_LIMIT, "the normalizer of tokenizer.json has more than %d steps", AP_NORMALIZER_STEPS_MAX);
+    ap_buf text = {.limit = STEP_BYTES_MAX};
+    ap_status status = ap_buf_add_str(&text, ap_str_from(name), r->err);
+    if (status == AP_OK)
+        status = ap_buf_add_str(&text, argument, r->err);
+    if (status == AP_OK)
+        status = keep(r, ap_buf_str(&text), &r->steps[r->step_count]);
+    r->step_count += status == AP_OK;
+    ap_buf_deinit(&text);
+    return status;
+}
+
+static ap_status add_replace(reader *r, const json_t *n)
+{
+    bool is_regex;
+    ap_str from = pattern_of(n, &is_regex), to = text_of(json_object_get(n, "content"));
+    if (is_regex && ap_str_is(from, " {2,}"))
+        return add_step(r, "squeeze:", to);
+    if (is_regex || from.len == 0)
+        return refuse(r, "normalizer", is_regex ? from.ptr : "an empty Replace");
+    char head[40];
+    (void)snprintf(head, sizeof head, "replace:%zu:", from.len);
+    ap_buf both = {.limit = STEP_BYTES_MAX};
+    ap_status status = ap_buf_add_str(&both, from, r->err);
+    if (status == AP_OK)
+        status = ap_buf_add_str(&both, to, r->err);
+    if (status == AP_OK)
+        status = add_step(r, head, ap_buf_str(&both));
+    ap_buf_deinit(&both);
+    return status;
+}
+
+static int base64_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+static ap_status read_charsmap(reader *r, ap_str text)
+{
+    while (text.len && text.ptr[text.len - 1] == '=')
+        text.len--;
+    unsigned char *bytes = ap_arena_alloc(r->arena, text.len + 4);
+    if (!bytes)
+        return ap_fail_nomem(r->err, text.len);
+    size_t count = 0;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        int digit = base64_digit(text.ptr[i]);
+        if (digit < 0)
+            return ap_fail(r->err, AP_E_FORMAT, "the precompiled_charsmap of tokenizer.json is not base64 at character %zu", i);
+        bits = bits << 6 | (uint32_t)digit;
+        if (i % 4 == 1 || i % 4 == 2 || i % 4 == 3)
+            bytes[count++] = (unsigned char)(bits >> (6 - 2 * (i % 4)));
+    }
+    r->out->charsmap = (ap_str){(const char *)bytes, count};
+    return count ? add_step(r, "charsmap_graphemes", (ap_str){"", 0}) : AP_OK;
+}
+
+static ap_status add_bert(reader *r, const json_t *n)
+{
+    const ap_str none = {"", 0};
+    bool lowercase = flag_of(n, "lowercase", true);
+    if (flag_of(n, "clean_text", true))
+        AP_TRY(add_step(r, "clean", none));
+    if (flag_of(n, "handle_chinese_chars", true))
+        AP_TRY(add_step(r, "chinese", none));
+    if (flag_of(n, "strip_accents", lowercase)) {
+        AP_TRY(add_step(r, "nfd", none));
+        AP_TRY(add_step(r, "drop_nonspacing", none));
+    }
+    return lowercase ? add_step(r, "lowercase", none) : AP_OK;
+}
+
+static ap_status read_normalizer(reader *r, const json_t *n)
+{
+    static const struct {
+        const char *type, *step;
+    } simple[] = {{"NFC", "nfc"}, {"NFD", "nfd"}, {"NFKC", "nfkc"}, {"NFKD", "nfkd"}, {"Lowercase", "lowercase"},
+                  {"StripAccents", "strip_marks"}, {"Nmt", "nmt"}};
+    const ap_str none = {"", 0};
+    if (!n || json_is_null(n))
+        return AP_OK;
+    for (size_t i = 0; i < sizeof simple / sizeof simple[0]; i++)
+        if (is(n, simple[i].type))
+            return add_step(r, simple[i].step, none);
+    if (is(n, "Sequence")) {
+        size_t i;
+        json_t *inner;
+        if (r->depth++ == NESTING_MAX)
+            return refuse(r, "normalizer", "sequences too deep in one another");
+        json_array_foreach(json_object_get(n, "normalizers"), i, inner)
+            AP_TRY(read_normalizer(r, inner));
+        r->depth--;
+        return AP_OK;
+    }
+    if (is(n, "Prepend"))
+        return add_step(r, "prepend:", text_of(json_object_get(n, "prepend")));
+    if (is(n, "Replace"))
+        return add_replace(r, n);
+    if (is(n, "Strip")) {
+        if (flag_of(n, "strip_left", true))
+            AP_TRY(add_step(r, "strip_left", none));
+        return flag_of(n, "strip_right", true) ? add_step(r, "strip_right", none) : AP_OK;
+    }
+    if (is(n, "Precompiled"))
+        return read_charsmap(r, text_of(json_object_get(n, "precompiled_charsmap")));
+    if (is(n, "BertNormalizer"))
+        return add_bert(r, n);
+    return refuse(r, "normalizer", type_of(n));
+}
+
+static bool drop_last_step(reader *r, ap_str step)
+{
+    bool is_there = r->step_count && ap_str_equal(r->steps[r->step_count - 1], step);
+    r->step_count -= is_there;
+    return is_there;
+}
+
+/* ---- Pre-tokenizers ---- */
+
+static ap_status add_stage(reader *r, unsigned scanner)
+{
+    if (r->stage_count == AP_SPLIT_STAGES_MAX)
+        return ap_fail(r->err, AP_E_LIMIT, "the pre-tokenizer of tokenizer.json has more than %d stages", AP_SPLIT_STAGES_MAX);
+    r->stages[r->stage_count++] = ap_str_from(ap_split_expression(scanner));
+    return AP_OK;
+}
+
+static ap_status add_split(reader *r, const json_t *p)
+{
+    bool is_regex, invert = flag_of(p, "invert", false);
+    ap_str pattern = pattern_of(p, &is_regex);
+    const char *behavior = json_string_value(json_object_get(p, "behavior"));
+    if (!is_regex && ap_str_is(pattern, " ") && r->step_count &&
+        ap_str_is(r->steps[r->step_count - 1], "replace:1: " AP_METASPACE))
+        return AP_OK; /* no space is left to cut at */
+    unsigned scanner = is_regex ? ap_split_scanner(pattern) : AP_SCAN_NONE;
+    if (scanner == AP_SCAN_NONE)
+        return refuse(r, "pre_tokenizer", is_regex ? pattern.ptr : "Split by a string");
+    bool isolates = behavior && strcmp(behavior, "Isolated") == 0 && !invert;
+    /* Where every character is in a match, taking the gaps away takes nothing. */
+    bool keeps_matches = behavior && strcmp(behavior, "Removed") == 0 && invert && ap_split_covers(scanner);
+    if (!isolates && !keeps_matches)
+        return refuse(r, "pre_tokenizer", behavior ? behavior : "Split without a behavior");
+    return add_stage(r, scanner);
+}
+
+static ap_status read_pre_tokenizer(reader *r, const json_t *p);
+
+static ap_status read_pre_tokenizers(reader *r, const json_t *list)
+{
+    size_t i;
+    json_t *inner;
+    if (r->depth++ == NESTING_MAX)
+        return refuse(r, "pre_tokenizer", "sequences too deep in one another");
+    json_array_foreach(list, i, inner)
+        AP_TRY(read_pre_tokenizer(r, inner));
+    r->depth--;
+    return AP_OK;
+}
+
+static ap_status add_byte_level(reader *r, const json_t *p)
+{
+    r->is_byte_level = true;
+    if (flag_of(p, "add_prefix_space", true)) {
+        if (r->stage_count)
+            return refuse(r, "pre_tokenizer", "add_prefix_space behind another stage");
+        r->out->add_space_prefix = 1;
+        r->out->space_prefix = AP_SPACE_UNLESS;
+    }
+    return flag_of(p, "use_regex", true) ? add_stage(r, AP_SCAN_GPT2) : AP_OK;
+}
+
+static ap_status add_metaspace(reader *r, const json_t *p)
+{
+    const char *scheme = json_string_value(json_object_get(p, "prepend_scheme"));
+    ap_str replacement = text_of(json_object_get(p, "replacement"));
+    if (!ap_str_is(replacement, AP_METASPACE))
+        return refuse(r, "pre_tokenizer", "a Metaspace that is not U+2581");
+    r->is_metaspace = true;
+    if (!scheme)
+        scheme = flag_of(p, "add_prefix_space", true) ? "always" : "never";
+    r->out->add_space_prefix = strcmp(scheme, "never") != 0;
+    r->out->space_prefix = strcmp(scheme, "first") == 0 ? AP_SPACE_FIRST : AP_SPACE_UNLESS;
+    return flag_of(p, "split", true) ? add_stage(r, AP_SCAN_METASPACE) : AP_OK;
+}
+
+static ap_status read_pre_tokenizer(reader *r, const json_t *p)
+{
+    if (!p || json_is_null(p))
+        return AP_OK;
+    if (is(p, "Sequence"))
+        return read_pre_tokenizers(r, json_object_get(p, "pretokenizers"));
+    if (is(p, "Metaspace"))
+        return add_metaspace(r, p);
+    if (is(p, "WhitespaceSplit")) {
+        r->splits_words = true;
+        return AP_OK;
+    }
+    if (is(p, "BertPreTokenizer")) {
+        r->is_bert = true;
+        return AP_OK;
+    }
+    if (is(p, "Split") && !r->is_byte_level)
+        return add_split(r, p);
+    if (is(p, "ByteLevel") && !r->is_byte_level)
+        return add_byte_level(r, p);
+    /* Behind ByteLevel the text is spelled in another alphabet: only what sees no difference may stand there. */
+    bool is_regex;
+    if (is(p, "Split") && ap_str_is(pattern_of(p, &is_regex), "[0-9][0-9][0-9]"))
+        return add_stage(r, AP_SCAN_ASCII_DIGITS_3);
+    if (r->is_byte_level)
+        return refuse(r, "pre_tokenizer", type_of(p));
+    if (is(p, "Digits"))
+        return add_stage(r, flag_of(p, "individual_digits", false) ? AP_SCAN_DIGIT : AP_SCAN_DIGITS);
+    const char *behavior = json_string_value(json_object_get(p, "behavior"));
+    if (is(p, "Punctuation") && (!behavior || strcmp(behavior, "Isolated") == 0))
+        return add_stage(r, AP_SCAN_PUNCT);
+    if (is(p, "Punctuation") && strcmp(behavior, "Contiguous") == 0)
+        return add_stage(r, AP_SCAN_PUNCT_RUN);
+    return refuse(r, "pre_tokenizer", type_of(p));
+}
+
+/* ---- Tokens ---- */
+
+static ap_status check_id(reader *r, ap_str content, const json_t *id, uint32_t *count)
+{
+    json_int_t n = json_is_integer(id) ? json_integer_value(id) : -1;
+    if (n < 0 || n >= AP_VOCAB_TOKENS_MAX)
+        return ap_fail(r->err, n < 0 ? AP_E_FORMAT : AP_E_LIMIT,
+                       "token '%.*s' of tokenizer.json has the id %lld; ids are 0 to %d", (int)(content.len < SHOWN ? content.len : SHOWN),
+                       content.ptr, (long long)n, AP_VOCAB_TOKENS_MAX - 1);
+    if (n >= *count)
+        *count = (uint32_t)n + 1;
+    return AP_OK;
+}
+
+static ap_status put_token(reader *r, uint32_t id, ap_str text, int32_t type)
+{
+    ap_str *slot = &r->tokens[id];
+    if (slot->ptr && !ap_str_equal(*slot, text))
+        return ap_fail(r->err, AP_E_FORMAT, "tokens '%.*s' and '%.*s' of tokenizer.json both have the id %u",
+                       (int)(slot->len < SHOWN ? slot->len : SHOWN), slot->ptr, (int)(text.len < SHOWN ? text.len : SHOWN),
+                       text.ptr, id);
+    if (!slot->ptr)
+        AP_TRY(keep(r, text, slot));
+    r->types[id] = type;
+    return AP_OK;
+}
+
+static ap_status count_tokens(reader *r, uint32_t *count)
+{
+    const json_t *vocab = json_object_get(r->model, "vocab"), *added = json_object_get(r->root, "added_tokens");
+    const char *key;
+    size_t i;
+    json_t *value;
+    *count = 0;
+    if (json_is_array(vocab)) {
+        if (json_array_size(vocab) > AP_VOCAB_TOKENS_MAX)
+            return ap_fail(r->err, AP_E_LIMIT, "tokenizer.json has %zu tokens; the limit is %d", json_array_size(vocab),
+                           AP_VOCAB_TOKENS_MAX);
+        *count = (uint32_t)json_array_size(vocab);
+    } else {
+        json_object_foreach((json_t *)vocab, key, value)
+            AP_TRY(check_id(r, ap_str_from(key), value, count));
+    }
+    if (*count == 0)
+        return ap_fail(r->err, AP_E_FORMAT, "the vocabulary of tokenizer.json is empty");
+    json_array_foreach(added, i, value)
+        AP_TRY(check_id(r, text_of(json_object_get(value, "content")), json_object_get(value, "id"), count));
+    return AP_OK;
+}
+
+/* What continues a word has no mark in a description, what begins one has U+2581. */
+static ap_status put_wordpiece(reader *r, uint32_t id, ap_str text, ap_str prefix)
+{
+    ap_buf head = {0};
+    if (prefix.len && ap_str_starts(text, prefix) && text.len > prefix.len)
+        return put_token(r, id, (ap_str){text.ptr + prefix.len, text.len - prefix.len}, AP_TOKEN_NORMAL);
+    ap_status status = ap_buf_add(&head, AP_METASPACE, 3, r->err);
+    if (status == AP_OK)
+        status = ap_buf_add_str(&head, text, r->err);
+    if (status == AP_OK)
+        status = put_token(r, id, ap_buf_str(&head), AP_TOKEN_NORMAL);
+    ap_buf_deinit(&head);
+    return status;
+}
+
+static bool is_byte_token(ap_str text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    return text.len == 6 && memcmp(text.ptr, "<0x", 3) == 0 && text.ptr[5] == '>' && strchr(digits, text.ptr[3]) &&
+           strchr(digits, text.ptr[4]);
+}
+
+static ap_status read_vocab(reader *r)
+{
+    const json_t *vocab = json_object_get(r->model, "vocab");
+    ap_vocab_kind kind = r->out->kind;
+    bool has_bytes = kind != AP_VOCAB_BPE && flag_of(r->model, "byte_fallback", false);
+    const json_t *prefix = json_object_get(r->model, "continuing_subword_prefix");
+    const char *key;
+    size_t i;
+    json_t *value;
+    if (json_is_array(vocab)) {
+        json_array_foreach(vocab, i, value) {
+            const json_t *text = json_array_get(value, 0), *score = json_array_get(value, 1);
+            if (!json_is_string(text) || !json_is_number(score))
+                return ap_fail(r->err, AP_E_FORMAT, "token %zu of tokenizer.json is no pair of a string and a number", i);
+            int32_t type = has_bytes && is_byte_token(text_of(text)) ? AP_TOKEN_BYTE : AP_TOKEN_NORMAL;
+            r->scores[i] = (float)json_number_value(score);
+            AP_TRY(put_token(r, (uint32_t)i, text_of(text), type));
+        }
+        return AP_OK;
+    }
+    json_object_foreach((json_t *)vocab, key, value) {
+        uint32_t id = (uint32_t)json_integer_value(value);
+        ap_str text = ap_str_from(key);
+        if (kind == AP_VOCAB_WORDPIECE)
+            AP_TRY(put_wordpiece(r, id, text, prefix ? text_of(prefix) : AP_STR("##")));
+        else
+            AP_TRY(put_token(r, id, text, has_bytes && is_byte_token(text) ? AP_TOKEN_BYTE : AP_TOKEN_NORMAL));
+    }
+    return AP_OK;
+}
+
+static ap_status read_added(reader *r)
+{
+    static const struct {
+        const char *name;
+        uint8_t flag;
+    } flags[] = {{"lstrip", AP_TOKEN_LSTRIP}, {"rstrip", AP_TOKEN_RSTRIP}, {"single_word", AP_TOKEN_SINGLE_WORD},
+                 {"normalized", AP_TOKEN_NORMALIZED}};
+    size_t i;
+    json_t *value;
+    json_array_foreach(json_object_get(r->root, "added_tokens"), i, value) {
+        ap_str text = text_of(json_object_get(value, "content"));
+        uint32_t id = (uint32_t)json_integer_value(json_object_get(value, "id"));
+        bool special = flag_of(value, "special", false);
+        if (text.len == 0)
+            continue;
+        if (r->out->kind == AP_VOCAB_WORDPIECE && r->tokens[id].ptr) { /* written as its own text, not as a word's begin */
+            ap_str old = r->tokens[id];
+            if (ap_str_starts(old, AP_STR(AP_METASPACE)) && ap_str_equal((ap_str){old.ptr + 3, old.len - 3}, text))
+                r->tokens[id] = (ap_str){0};
+        }
+        AP_TRY(put_token(r, id, text, special ? AP_TOKEN_CONTROL : AP_TOKEN_USER_DEFINED));
+        for (size_t k = 0; k < sizeof flags / sizeof flags[0]; k++)
+            if (flag_of(value, flags[k].name, flags[k].flag == AP_TOKEN_NORMALIZED && !special))
+                r->flags[id] |= flags[k].flag;
+        bool matters = (r->flags[id] & ~AP_TOKEN_NORMALIZED) || (!special && r->step_count);
+        r->has_flags = r->has_flags || (r->flags[id] && matters);
+    }
+    return AP_OK;
+}
+
+static int32_t id_of(const reader *r, ap_str text)
+{
+    uint32_t count = r->out->token_count;
+    for (uint32_t id = 0; id < count; id++)
+        if (ap_str_equal(r->tokens[id], text))
+            return (int32_t)id;
+    if (r->out->kind == AP_VOCAB_WORDPIECE)
+        for (uint32_t id = 0; id < count; id++)
+            if (ap_str_starts(r->tokens[id], AP_STR(AP_METASPACE)) &&
+                ap_str_equal((ap_str){r->tokens[id].ptr + 3, r->tokens[id].len - 3}, text))
+                return (int32_t)id;
+    return -1;
+}
+
+static ap_status read_unknown(reader *r)
+{
+    const json_t *name = json_object_get(r->model, "unk_token"), *id = json_object_get(r->model, "unk_id");
+    if (json_is_string(name))
+        r->out->unk = id_of(r, text_of(name));
+    else if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) < r->out->token_count)
+        r->out->unk = (int32_t)json_integer_value(id);
+    if (r->out->unk >= 0)
+        r->types[r->out->unk] = AP_TOKEN_UNKNOWN;
+    return AP_OK;
+}
+
+/* Rows without a token keep their ids. */
+static ap_status fill_holes(reader *r)
+{
+    for (uint32_t id = 0; id < r->out->token_count; id++) {
+        char name[24];
+        if (r->tokens[id].ptr)
+            continue;
+        int n = snprintf(name, sizeof name, "[PAD%u]", id);
+        AP_TRY(put_token(r, id, (ap_str){name, (size_t)n}, AP_TOKEN_UNUSED));
+    }
+    return AP_OK;
+}
+
+static ap_status read_tokens(reader *r)
+{
+    uint32_t count;
+    AP_TRY(count_tokens(r, &count));
+    r->out->token_count = count;
+    r->tokens = ap_arena_zero(r->arena, count, sizeof *r->tokens);
+    r->types = ap_arena_zero(r->arena, count, sizeof *r->types);
+    r->flags = ap_arena_zero(r->arena, count, sizeof *r->flags);
+    r->scores = ap_arena_zero(r->arena, count, sizeof *r->scores);
+    if (!r->tokens || !r->types || !r->flags || !r->scores)
+        return ap_fail_nomem(r->err, count * sizeof *r->tokens);
+    AP_TRY(read_vocab(r));
+    AP_TRY(read_added(r));
+    AP_TRY(read_unknown(r));
+    AP_TRY(fill_holes(r));
+    r->out->tokens = r->tokens;
+    r->out->types = r->types;
+    r->out->flags = r->has_flags ? r->flags : NULL;
+    r->out->scores = r->out->kind == AP_VOCAB_UNIGRAM ? r->scores : NULL;
+    return AP_OK;
+}
+
+static ap_status read_merges(reader *r)
+{
+    const json_t *merges = json_object_get(r->model, "merges");
+    size_t count = json_array_size(merges), i;
+    json_t *value;
+    if (count > AP_VOCAB_MERGES_MAX)
+        return ap_fail(r->err, AP_E_LIMIT, "tokenizer.json has %zu merges; the limit is %d", count, AP_VOCAB_MERGES_MAX);
+    ap_str *list = ap_arena_zero(r->arena, count + 1, sizeof *list);
+    if (!list)
+        return ap_fail_nomem(r->err, count * sizeof *list);
+    json_array_foreach(merges, i, value) {
+        if (json_is_string(value)) {
+            AP_TRY(keep(r, text_of(value), &list[i]));
+            continue;
+        }
+        ap_str left = text_of(json_array_get(value, 0)), right = text_of(json_array_get(value, 1));
+        if (json_array_size(value) != 2 || left.len == 0 || right.len == 0)
+            return ap_fail(r->err, AP_E_FORMAT, "merge %zu of tokenizer.json is no pair of strings", i);
+        if (memchr(left.ptr, ' ', left.len) || memchr(right.ptr, ' ', right.len))
+            return ap_fail(r->err, AP_E_UNSUPPORTED, "merge %zu of tokenizer.json has a space in a part, which is not supported", i);
+        char *both = ap_arena_alloc(r->arena, left.len + right.len + 1);
+        if (!both)
+            return ap_fail_nomem(r->err, left.len + right.len + 1);
+        memcpy(both, left.ptr, left.len);
+        both[left.len] = ' ';
+        memcpy(both + left.len + 1, right.ptr, right.len);
+        list[i] = (ap_str){both, left.len + right.len + 1};
+    }
+    r->out->merges = list;
+    r->out->merge_count = (uint32_t)count;
+    return AP_OK;
+}
+
+/* ---- Post-processors ---- */
+
+static ap_status take_special(reader *r, ap_str name, int32_t *id, int8_t *adds)
+{
+    if (*adds == 1)
+        return refuse(r, "post_processor", "two tokens on one side of the text");
+    *id = id_of(r, name);
+    *adds = 1;
+    return *id < 0 ? ap_fail(r->err, AP_E_FORMAT, "the post_processor of tokenizer.json adds a token that is not in the vocabulary")
+                   : AP_OK;
+}
+
+static ap_status read_template(reader *r, const json_t *p)
+{
+    bool is_behind = false;
+    size_t i;
+    json_t *piece;
+    json_array_foreach(json_object_get(p, "single"), i, piece) {
+        const json_t *special = json_object_get(piece, "SpecialToken");
+        if (!special)
+            is_behind = true;
+        else if (is_behind)
+            AP_TRY(take_special(r, text_of(json_object_get(special, "id")), &r->out->eos, &r->out->add_eos));
+        else
+            AP_TRY(take_special(r, text_of(json_object_get(special, "id")), &r->out->bos, &r->out->add_bos));
+    }
+    return AP_OK;
+}
+
+static ap_status read_post_processor(reader *r, const json_t *p)
+{
+    if (!p || json_is_null(p) || is(p, "ByteLevel"))
+        return AP_OK; /* offsets only */
+    if (is(p, "Sequence")) {
+        size_t i;
+        json_t *inner;
+        if (r->depth++ == NESTING_MAX)
+            return refuse(r, "post_processor", "sequences too deep in one another");
+        json_array_foreach(json_object_get(p, "processors"), i, inner)
+            AP_TRY(read_post_processor(r, inner));
+        r->depth--;
+        return AP_OK;
+    }
+    if (is(p, "TemplateProcessing"))
+        return read_template(r, p);
+    if (is(p, "BertProcessing") || is(p, "RobertaProcessing")) {
+        AP_TRY(take_special(r, text_of(json_array_get(json_object_get(p, "cls"), 0)), &r->out->bos, &r->out->add_bos));
+        return take_special(r, text_of(json_array_get(json_object_get(p, "sep"), 0)), &r->out->eos, &r->out->add_eos);
+    }
+    return refuse(r, "post_processor", type_of(p));
+}
+
+/* ---- The model ---- */
+
+static ap_status refuse_affixes(reader *r)
+{
+    static const char *const names[] = {"continuing_subword_prefix", "end_of_word_suffix", "dropout"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const json_t *value = json_object_get(r->model, names[i]);
+        if (json_string_length(value) || json_number_value(value) != 0)
+            return refuse(r, "model", names[i]);
+    }
+    return AP_OK;
+}
+
+/* Whether spaces become U+2581 in a way that is known, and which steps said so. */
+static void read_escapes(reader *r)
+{
+    static const char replace_space[] = "replace:1: " AP_METASPACE, prepend[] = "prepend:" AP_METASPACE;
+    if (r->is_metaspace) {
+        (void)drop_last_step(r, AP_STR(replace_space));
+        return;
+    }
+    bool prepended = drop_last_step(r, AP_STR(prepend));
+    r->is_metaspace = drop_last_step(r, AP_STR(replace_space));
+    prepended = prepended || drop_last_step(r, AP_STR(prepend));
+    r->out->add_space_prefix = prepended;
+    r->out->space_prefix = AP_SPACE_EACH;
+}
+
+static ap_status read_bpe(reader *r)
+{
+    AP_TRY(refuse_affixes(r));
+    r->out->ignore_merges = flag_of(r->model, "ignore_merges", false);
+    if (r->is_byte_level) {
+        r->out->kind = AP_VOCAB_BPE;
+        r->out->add_space_prefix = r->out->add_space_prefix > 0;
+        return AP_OK;
+    }
+    r->out->kind = AP_VOCAB_SPM;
+    read_escapes(r);
+    if (!r->is_metaspace)
+        return refuse(r, "model", "a BPE that is neither of bytes nor of words with U+2581");
+    if (!flag_of(r->model, "fuse_unk", false) && !flag_of(r->model, "byte_fallback", false))
+        return refuse(r, "model", "unknown characters that are not joined");
+    if (r->out->ignore_merges)
+        return refuse(r, "model", "ignore_merges without bytes");
+    return AP_OK;
+}
+
+static ap_status read_model(reader *r)
+{
+    const char *type = json_string_value(json_object_get(r->model, "type"));
+    if (!type) /* older files do not say */
+        type = json_is_array(json_object_get(r->model, "vocab")) ? "Unigram" : json_object_get(r->model, "merges") ? "BPE" : "WordPiece";
+    if (strcmp(type, "BPE") == 0)
+        return read_bpe(r);
+    if (strcmp(type, "Unigram") == 0) {
+        r->out->kind = AP_VOCAB_UNIGRAM;
+        if (!r->is_metaspace)
+            read_escapes(r);
+        if (!r->is_metaspace)
+            return refuse(r, "model", "a Unigram without U+2581");
+        r->out->remove_extra_spaces = r->splits_words;
+        if (r->splits_words && !(r->out->add_space_prefix > 0 && r->out->space_prefix == AP_SPACE_UNLESS))
+            return refuse(r, "pre_tokenizer", "WhitespaceSplit without a Metaspace that prepends always");
+        return r->splits_words ? add_step(r, "spaces", (ap_str){"", 0}) : AP_OK;
+    }
+    if (strcmp(type, "WordPiece") == 0) {
+        r->out->kind = AP_VOCAB_WORDPIECE;
+        const json_t *most = json_object_get(r->model, "max_input_chars_per_word");
+        if (json_is_integer(most) && json_integer_value(most) != 100)
+            return refuse(r, "model", "max_input_chars_per_word other than 100");
+        return r->is_bert ? AP_OK : refuse(r, "model", "a WordPiece without BertPreTokenizer");
+    }
+    return refuse(r, "model", type);
+}
+
+static ap_status publish(reader *r)
+{
+    bool cuts_elsewhere = (r->splits_words && r->out->kind != AP_VOCAB_UNIGRAM) || (r->is_bert && r->out->kind != AP_VOCAB_WORDPIECE);
+    if (cuts_elsewhere || (r->is_byte_level && r->out->kind != AP_VOCAB_BPE))
+        return refuse(r, "pre_tokenizer", "a component for another kind of model");
+    ap_str *steps = ap_arena_zero(r->arena, r->step_count + 1, sizeof *steps);
+    ap_str *stages = ap_arena_zero(r->arena, r->stage_count + 1, sizeof *stages);
+    if (!steps || !stages)
+        return ap_fail_nomem(r->err, (r->step_count + r->stage_count + 2) * sizeof *steps);
+    memcpy(steps, r->steps, r->step_count * sizeof *steps);
+    memcpy(stages, r->stages, r->stage_count * sizeof *stages);
+    r->out->normalizer = steps;
+    r->out->normalizer_count = r->step_count;
+    r->out->split = stages;
+    r->out->split_count = r->stage_count;
+    return AP_OK;
+}
+
+static ap_status read_all(reader *r)
+{
+    r->model = json_object_get(r->root, "model");
+    if (!json_is_object(r->model))
+        return ap_fail(r->err, AP_E_FORMAT, "tokenizer.json has no model");
+    r->out->add_bos = r->out->add_eos = 0;
+    AP_TRY(read_normalizer(r, json_object_get(r->root, "normalizer")));
+    AP_TRY(read_pre_tokenizer(r, json_object_get(r->root, "pre_tokenizer")));
+    AP_TRY(read_model(r));
+    AP_TRY(read_tokens(r));
+    if (r->out->kind == AP_VOCAB_BPE || r->out->kind == AP_VOCAB_SPM)
+        AP_TRY(read_merges(r));
+    AP_TRY(read_post_processor(r, json_object_get(r->root, "post_processor")));
+    return publish(r);
+}
+
+ap_status ap_tokenizer_json_read(ap_vocab_source *out, ap_arena *arena, ap_str text, ap_error *err)
+{
+    json_t *root;
+    *out = (ap_vocab_source)AP_VOCAB_SOURCE_NONE;
+    AP_TRY(ap_json_parse(&root, text, (ap_json_limits){AP_TOKENIZER_JSON_BYTES_MAX, AP_TOKENIZER_JSON_VALUES_MAX}, err));
+    reader r = {.out = out, .arena = arena, .err = err, .root = root};
+    ap_status status = read_all(&r);
+    json_decref(root);
+    return status;
+}
