@@ -49,6 +49,8 @@ def check(good, what):
 with tempfile.TemporaryDirectory() as folder:
     data = os.path.join(folder, "data")
     environment = {"APERTO_DATA": data, "TERM": "vt100", "PATH": os.environ["PATH"], "NO_COLOR": "1",
+                   "LSAN_OPTIONS": "print_suppressions=0:suppressions="
+                                   + os.path.join(os.path.dirname(os.path.abspath(__file__)), "libedit.supp"),
                    **{k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}}
     model = os.path.join(folder, "long.gguf")
     subprocess.run([make_tiny, model, "8192"], check=True)
