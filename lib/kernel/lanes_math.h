@@ -43,7 +43,7 @@ static inline ap_lanes lanes_logistic_times(ap_lanes x, ap_lanes y)
 static inline ap_lanes lanes_tanh(ap_lanes x)
 {
     ap_lanes minus = lanes_sub(lanes_set(0), x), size = lanes_if_less(x, lanes_set(0), minus, x), q = lanes_mul(x, x);
-    ap_lanes p = lanes_fma(lanes_set(-929569.0f / 638512875), q, lanes_set(21844.0f / 6081075));
+    ap_lanes p = lanes_fma(lanes_set(-929569.0f / 638512875.0f), q, lanes_set(21844.0f / 6081075));
     p = lanes_fma(p, q, lanes_set(-1382.0f / 155925));
     p = lanes_fma(p, q, lanes_set(62.0f / 2835));
     p = lanes_fma(p, q, lanes_set(-17.0f / 315));
