@@ -33,7 +33,7 @@ static ap_status print_address(void *context, const char *address, uint16_t at, 
         (void)snprintf(bracketed, sizeof bracketed, "[%.290s]", address);
         address = bracketed;
     }
-    if (strncmp(address, "127.", 4) != 0 && strcmp(address, "::1") != 0 && strcmp(address, "localhost") != 0)
+    if (strncmp(address, "127.", 4) != 0 && strcmp(address, "[::1]") != 0 && strcmp(address, "localhost") != 0)
         (void)fprintf(stderr, "aperto: note: whoever reaches %s may use the model; there are no keys in this release. Another "
                               "machine reaches it by its IP address, or by a name given with --allow-host\n", address);
     (void)printf("Aperto serves %s on http://%s:%u\n\n"
