@@ -3,8 +3,9 @@
  * Joined text -> between control tokens -> between user-defined tokens -> words (BPE) -> symbols -> merges -> ids.
  * The rules at seams are in tokenizer.h.
  *
- * Most words of a text occur again, so BPE remembers, for the length of one call, where a word stood in the text and
- * where its ids stand in the output: a hit copies a few numbers and nothing is ever allocated or freed for it.
+ * Most words of a text occur again, so a call remembers where a word stood in the text and where its ids stand in the
+ * output: a hit copies a few numbers and nothing is ever allocated or freed for it.  SentencePiece BPE has no words; its
+ * text is cut where no token holds the two characters side by side, since no merge can cross such a place.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -39,6 +40,7 @@ typedef struct work {
     ap_arena kept;    /* normalized text that words seen before point into */
     ap_path_node *nodes;
     size_t node_room;
+    bool missed; /* SPM: the character before was unknown */
     seen_word *seen;
     uint32_t seen_mask;
     ap_error *err;
@@ -158,26 +160,57 @@ static uint32_t hash_word(ap_str word)
     return (uint32_t)(h ^ h >> 32);
 }
 
-static ap_status add_word(work *w, ap_str word)
+/* Where a word is remembered; NULL if words of its length are not, or none are. */
+static seen_word *place_of(const work *w, ap_str word, uint32_t *hash)
 {
+    *hash = 0;
     if (!w->seen || word.len > SEEN_WORD_BYTES_MAX)
-        return has_bytes(w->t, word.ptr, word.len) ? merge_word(w, word) : replace_and_merge(w, word);
-    uint32_t hash = hash_word(word);
-    seen_word *slot = &w->seen[hash & w->seen_mask];
-    if (slot->hash == hash && slot->bytes == word.len && slot->at && memcmp(slot->at, word.ptr, word.len) == 0) {
-        AP_TRY(ap_ids_reserve(w->out, slot->id_count, w->err));
-        const int32_t *from = w->out->ids + w->first + slot->ids;
-        for (unsigned i = 0; i < slot->id_count; i++)
-            w->out->ids[w->out->count++] = from[i];
+        return NULL;
+    *hash = hash_word(word);
+    return &w->seen[*hash & w->seen_mask];
+}
+
+/* Whether the word was there before; its ids are then out. */
+static ap_status recall(work *w, const seen_word *slot, uint32_t hash, ap_str word, bool *is_known)
+{
+    *is_known = slot && slot->hash == hash && slot->bytes == word.len && slot->at && memcmp(slot->at, word.ptr, word.len) == 0;
+    if (!*is_known)
         return AP_OK;
-    }
-    size_t before = w->out->count;
-    if (!has_bytes(w->t, word.ptr, word.len))
-        return replace_and_merge(w, word); /* not remembered: replacements are counted each time */
-    AP_TRY(merge_word(w, word));
-    *slot = (seen_word){.hash = hash, .at = word.ptr, .ids = (uint32_t)(before - w->first),
-                        .bytes = (uint16_t)word.len, .id_count = (uint16_t)(w->out->count - before)};
+    AP_TRY(ap_ids_reserve(w->out, slot->id_count, w->err));
+    const int32_t *from = w->out->ids + w->first + slot->ids;
+    for (unsigned i = 0; i < slot->id_count; i++)
+        w->out->ids[w->out->count++] = from[i];
     return AP_OK;
+}
+
+/* The ids from `before` on are the word's.  Not remembered if it could not be spelled: that is counted each time. */
+static void remember(work *w, seen_word *slot, uint32_t hash, ap_str word, size_t before, size_t replaced_before)
+{
+    if (slot && w->out->replaced == replaced_before)
+        *slot = (seen_word){.hash = hash, .at = word.ptr, .ids = (uint32_t)(before - w->first), .bytes = (uint16_t)word.len,
+                            .id_count = (uint16_t)(w->out->count - before)};
+}
+
+typedef ap_status word_adder(work *w, ap_str word);
+
+/* The word's text must live as long as the call. */
+static ap_status add_word(work *w, ap_str word, word_adder *add)
+{
+    uint32_t hash;
+    bool is_known;
+    seen_word *slot = place_of(w, word, &hash);
+    AP_TRY(recall(w, slot, hash, word, &is_known));
+    if (is_known)
+        return AP_OK;
+    size_t before = w->out->count, replaced = w->out->replaced;
+    AP_TRY(add(w, word));
+    remember(w, slot, hash, word, before, replaced);
+    return AP_OK;
+}
+
+static ap_status add_bytes_word(work *w, ap_str word)
+{
+    return has_bytes(w->t, word.ptr, word.len) ? merge_word(w, word) : replace_and_merge(w, word);
 }
 
 /* Keeps text that was made for this call as long as the call. */
@@ -200,69 +233,114 @@ static ap_status add_words(work *w, ap_str text)
         AP_TRY(keep(w, AP_STR(" "), text, &text));
     ap_splitter_begin(&splitter, w->t->classes, w->t->split, text);
     while (ap_splitter_next(&splitter, &word))
-        AP_TRY(add_word(w, word));
+        AP_TRY(add_word(w, word, add_bytes_word));
     return AP_OK;
 }
 
 /* ---- SentencePiece -------------------------------------------------------- */
 
-/* Every byte its token, or one unknown token for a run of characters; `missed` says whether the last one was such. */
-static ap_status add_bytes(work *w, ap_str character, bool *missed)
+/* Every byte its token, or one unknown token for a run of characters; w->missed says whether the last one was such. */
+static ap_status add_bytes(work *w, ap_str character)
 {
     for (size_t i = 0; i < character.len; i++)
         if (w->t->bytes[(uint8_t)character.ptr[i]] == AP_SYMBOL_NONE) {
-            bool follows = *missed;
-            *missed = true;
+            bool follows = w->missed;
+            w->missed = true;
             w->out->replaced += follows;
             return follows ? AP_OK : ap_tokenize_unknown(w->t, character, w->out, w->err);
         }
-    *missed = false;
+    w->missed = false;
     for (size_t i = 0; i < character.len; i++)
         AP_TRY(add_id(w, (int32_t)w->t->bytes[(uint8_t)character.ptr[i]]));
     return AP_OK;
 }
 
-/* A character that occurs in no token cuts the word: nothing can merge across it.  A symbol that is no token and is
- * still there after merging is one character; its place in the text follows from the lengths of the tokens before. */
-static ap_status merge_spm(work *w, ap_str s)
+/* Valid UTF-8 whose characters all occur in tokens, and their symbols.  A symbol that is no token and is still there after
+ * merging is one character; its place in the text follows from the lengths of the tokens before. */
+static ap_status merge_symbols(work *w, ap_str s, uint32_t *symbols, uint32_t count)
 {
     const ap_tokenizer *t = w->t;
-    size_t bytes, n;
-    bool missed = false;
+    size_t at = 0;
+    count = ap_merger_run(&w->merger, &t->pairs, count);
+    for (uint32_t k = 0; k < count; k++) {
+        size_t length;
+        if (symbols[k] < t->count) {
+            /* The spelling is longer than the piece by two bytes for each space in it. */
+            ap_str piece = t->pieces[symbols[k]];
+            length = piece.len;
+            for (size_t j = 0; j < piece.len; j++)
+                length += piece.ptr[j] == ' ' ? AP_SPM_SPACE_BYTES - 1 : 0;
+            AP_TRY(add_id(w, (int32_t)symbols[k]));
+            w->missed = false;
+        } else {
+            (void)ap_utf8_next(s.ptr + at, s.len - at, &length);
+            AP_TRY(add_bytes(w, (ap_str){s.ptr + at, length}));
+        }
+        at += length;
+    }
+    return AP_OK;
+}
+
+/* Valid UTF-8.  A character that occurs in no token ends the run: nothing can merge across it. */
+static ap_status merge_segment(work *w, ap_str s)
+{
+    size_t bytes, n, begin = 0;
+    uint32_t count = 0;
     uint32_t *symbols = ap_merger_begin(&w->merger, (uint32_t)s.len, &bytes);
     if (!symbols)
         return ap_fail_nomem(w->err, bytes);
+    for (size_t i = 0; i < s.len; i += n) {
+        ap_str one = {s.ptr + i, 0};
+        (void)ap_utf8_next(s.ptr + i, s.len - i, &n);
+        one.len = n;
+        if (ap_map_get(&w->t->chars, one, &symbols[count])) {
+            count++;
+            continue;
+        }
+        AP_TRY(merge_symbols(w, (ap_str){s.ptr + begin, i - begin}, symbols, count));
+        AP_TRY(add_bytes(w, one));
+        begin = i + n;
+        count = 0;
+    }
+    return merge_symbols(w, (ap_str){s.ptr + begin, s.len - begin}, symbols, count);
+}
+
+/* A segment's ids do not depend on what is around it but for unknown tokens in a row, and those are not remembered. */
+static ap_status add_segment(work *w, ap_str s)
+{
+    uint32_t hash;
+    bool is_known;
+    seen_word *slot = place_of(w, s, &hash);
+    AP_TRY(recall(w, slot, hash, s, &is_known));
+    if (is_known) {
+        w->missed = false;
+        return AP_OK;
+    }
+    size_t before = w->out->count, replaced = w->out->replaced;
+    AP_TRY(merge_segment(w, s));
+    remember(w, slot, hash, s, before, replaced);
+    return AP_OK;
+}
+
+/* Cuts where no token holds the two characters side by side. */
+static ap_status merge_spm(work *w, ap_str s)
+{
+    size_t n;
+    w->missed = false;
     for (size_t i = 0; i < s.len;) {
-        uint32_t count = 0, symbol;
-        size_t start = i;
-        for (; i < s.len; i += n) {
-            bool is_valid = ap_utf8_next(s.ptr + i, s.len - i, &n) >= 0;
-            if (!is_valid || !ap_map_get(&t->chars, (ap_str){s.ptr + i, n}, &symbol))
+        size_t begin = i;
+        int32_t code = ap_utf8_next(s.ptr + i, s.len - i, &n);
+        i += n;
+        if (code < 0) {
+            AP_TRY(add_bytes(w, (ap_str){s.ptr + begin, n}));
+            continue;
+        }
+        for (int32_t next; i < s.len; code = next, i += n) {
+            next = ap_utf8_next(s.ptr + i, s.len - i, &n);
+            if (next < 0 || !ap_tokenizer_joins(w->t, (uint32_t)code, (uint32_t)next))
                 break;
-            symbols[count++] = symbol;
         }
-        count = ap_merger_run(&w->merger, &t->pairs, count);
-        size_t at = start;
-        for (uint32_t k = 0; k < count; k++) {
-            size_t length;
-            if (symbols[k] < t->count) {
-                /* The spelling is longer than the piece by two bytes for each space in it. */
-                ap_str piece = t->pieces[symbols[k]];
-                length = piece.len;
-                for (size_t j = 0; j < piece.len; j++)
-                    length += piece.ptr[j] == ' ' ? AP_SPM_SPACE_BYTES - 1 : 0;
-                AP_TRY(add_id(w, (int32_t)symbols[k]));
-                missed = false;
-            } else {
-                (void)ap_utf8_next(s.ptr + at, s.len - at, &length);
-                AP_TRY(add_bytes(w, (ap_str){s.ptr + at, length}, &missed));
-            }
-            at += length;
-        }
-        if (i < s.len) {
-            AP_TRY(add_bytes(w, (ap_str){s.ptr + i, n}, &missed));
-            i += n;
-        }
+        AP_TRY(add_segment(w, (ap_str){s.ptr + begin, i - begin}));
     }
     return AP_OK;
 }
@@ -303,6 +381,11 @@ static ap_status add_escaped_words(ap_buf *s, ap_str text, bool adds_space, bool
     return AP_OK;
 }
 
+static ap_status add_unigram_word(work *w, ap_str word)
+{
+    return ap_unigram_word(w->t, word, &w->nodes, &w->node_room, w->out, w->err);
+}
+
 static ap_status add_spaced(work *w, ap_str text, bool is_start)
 {
     const ap_tokenizer *t = w->t;
@@ -319,15 +402,18 @@ static ap_status add_spaced(work *w, ap_str text, bool is_start)
     }
     static const ap_split whole = {0};
     ap_splitter splitter;
-    ap_str word;
-    ap_splitter_begin(&splitter, t->classes, t->split ? t->split : &whole, ap_buf_str(s));
+    ap_str word, spelled = ap_buf_str(s);
+    if (w->seen) /* words that are remembered point into it */
+        AP_TRY(keep(w, (ap_str){"", 0}, spelled, &spelled));
+    ap_splitter_begin(&splitter, t->classes, t->split ? t->split : &whole, spelled);
     while (ap_splitter_next(&splitter, &word))
-        AP_TRY(t->kind == AP_VOCAB_SPM ? merge_spm(w, word)
-                                       : ap_unigram_word(t, word, &w->nodes, &w->node_room, w->out, w->err));
+        AP_TRY(t->kind == AP_VOCAB_SPM ? merge_spm(w, word) : add_word(w, word, add_unigram_word));
     return AP_OK;
 }
 
 /* ---- WordPiece ------------------------------------------------------------ */
+
+static ap_status add_wordpiece_word(work *w, ap_str word) { return ap_wordpiece_word(w->t, word, w->out, w->err); }
 
 /* Words end at whitespace, which goes, and punctuation is a word of its own. */
 static ap_status add_bert(work *w, ap_str text)
@@ -340,12 +426,12 @@ static ap_status add_bert(work *w, ap_str text)
         if (!is_punct && !(class & AP_CLASS_SPACE))
             continue;
         if (i > begin)
-            AP_TRY(ap_wordpiece_word(w->t, (ap_str){text.ptr + begin, i - begin}, w->out, w->err));
+            AP_TRY(add_word(w, (ap_str){text.ptr + begin, i - begin}, add_wordpiece_word));
         if (is_punct)
-            AP_TRY(ap_wordpiece_word(w->t, (ap_str){text.ptr + i, n}, w->out, w->err));
+            AP_TRY(add_word(w, (ap_str){text.ptr + i, n}, add_wordpiece_word));
         begin = i + n;
     }
-    return text.len > begin ? ap_wordpiece_word(w->t, (ap_str){text.ptr + begin, text.len - begin}, w->out, w->err) : AP_OK;
+    return text.len > begin ? add_word(w, (ap_str){text.ptr + begin, text.len - begin}, add_wordpiece_word) : AP_OK;
 }
 
 /* ---- Special tokens ------------------------------------------------------- */
@@ -461,7 +547,7 @@ static ap_status add_parts(work *w, const ap_text_part *parts, size_t part_count
 
 static ap_status prepare(work *w, size_t length)
 {
-    if (w->t->kind != AP_VOCAB_BPE || length < SEEN_TEXT_BYTES_MIN)
+    if (length < SEEN_TEXT_BYTES_MIN)
         return AP_OK;
     uint32_t slots = 64;
     while (slots < SEEN_SLOTS_MAX && slots < length / 8)

@@ -261,6 +261,31 @@ static ap_status add_chars(ap_tokenizer *t, const ap_vocab_source *source, const
     return AP_OK;
 }
 
+/* What a merge makes is a token, so where no token holds two characters side by side no merge crosses.  16 bits for each
+ * token leave most of them 0. */
+static ap_status fill_joins(ap_tokenizer *t, const ap_vocab_source *source, ap_error *err)
+{
+    unsigned bits = 12;
+    while (bits < 23 && (1u << bits) / 16 < t->count)
+        bits++;
+    t->join_shift = 64 - bits;
+    t->joins = ap_arena_zero(&t->arena, (1u << bits) / 64, sizeof *t->joins);
+    if (!t->joins)
+        return ap_fail_nomem(err, (1u << bits) / 8);
+    for (uint32_t id = 0; id < t->count; id++) {
+        ap_str text = source->tokens[id];
+        int32_t left = -1, right;
+        for (size_t i = 0, n; i < text.len; i += n, left = right) {
+            right = ap_utf8_next(text.ptr + i, text.len - i, &n);
+            if (left < 0)
+                continue;
+            uint64_t bit = ap_tokenizer_join_bit(t, (uint32_t)left, (uint32_t)right);
+            t->joins[bit / 64] |= (uint64_t)1 << bit % 64;
+        }
+    }
+    return AP_OK;
+}
+
 static bool symbol_of(const ap_tokenizer *t, const ap_map *normal, ap_str text, uint32_t *symbol)
 {
     if (ap_map_get(normal, text, symbol))
@@ -562,6 +587,8 @@ static ap_status fill(ap_tokenizer *t, const ap_vocab_source *source, ap_map *no
         AP_TRY(read_scores(t, source, normal, err));
     else
         AP_TRY(is_bert ? read_wordpiece(t, source, err) : read_unigram(t, source, err));
+    if (t->kind == AP_VOCAB_SPM)
+        AP_TRY(fill_joins(t, source, err));
     t->bos = source->bos, t->eos = source->eos, t->eot = source->eot, t->eom = source->eom;
     t->unk = source->unk, t->pad = source->pad;
     bool adds_bos = is_bpe ? t->split->adds_bos : t->kind != AP_VOCAB_UNIGRAM;

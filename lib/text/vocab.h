@@ -49,7 +49,22 @@ struct ap_tokenizer {
     ap_split own_split;    /* where the source gives expressions */
     ap_map words;          /* BPE that ignores merges: raw bytes of NORMAL tokens to ids */
     ap_map chars;          /* SPM: one character to its symbol, in the vocabulary's spelling (U+2581 for space) */
+    uint64_t *joins;       /* SPM: bits; see ap_tokenizer_joins */
+    unsigned join_shift;
 };
+
+static inline uint64_t ap_tokenizer_join_bit(const ap_tokenizer *tokenizer, uint32_t left, uint32_t right)
+{
+    return ((uint64_t)left << 21 | right) * 0x9e3779b97f4a7c15u >> tokenizer->join_shift;
+}
+
+/* SPM: whether some token may hold the two characters side by side.  False is certain; true may be another pair with
+ * the same hash. */
+static inline bool ap_tokenizer_joins(const ap_tokenizer *tokenizer, uint32_t left, uint32_t right)
+{
+    uint64_t bit = ap_tokenizer_join_bit(tokenizer, left, right);
+    return tokenizer->joins[bit / 64] >> bit % 64 & 1;
+}
 
 /* U+2581, the way SentencePiece writes a space. */
 #define AP_SPM_SPACE AP_METASPACE

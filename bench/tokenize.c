@@ -1,0 +1,51 @@
+/* tokenize.c - how long a text takes to become ids, in one call on one thread.
+ *
+ *     build/bench/bench_tokenize VOCABULARY TEXT [ROUNDS]
+ *
+ * VOCABULARY is what `aperto tokenize` takes as a file.  Prints the number of ids and the best round in seconds.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "aperto.h"
+#include "base/file.h"
+
+static double now(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+    ap_error err = {0};
+    ap_vocab *vocab = NULL;
+    ap_buf text = {0};
+    int fd = argc > 2 ? open(argv[1], O_RDONLY) : -1, rounds = argc > 3 ? atoi(argv[3]) : 7;
+    if (fd < 0 || ap_vocab_open(&vocab, fd, &err) != AP_OK || ap_file_read(argv[2], 1 << 30, &text, &err) != AP_OK) {
+        (void)fprintf(stderr, "bench_tokenize VOCABULARY TEXT [ROUNDS]: %s\n", err.message);
+        return 1;
+    }
+    double best = 1e9;
+    ap_tokens tokens = {0};
+    for (int i = 0; i < rounds; i++) {
+        ap_release(tokens.ids);
+        double start = now();
+        if (ap_vocab_tokenize(vocab, text.ptr, text.len, AP_TOKENIZE_SPECIAL, &tokens, &err) != AP_OK) {
+            (void)fprintf(stderr, "%s\n", err.message);
+            return 1;
+        }
+        double taken = now() - start;
+        best = taken < best ? taken : best;
+    }
+    printf("%zu %.4f\n", tokens.count, best);
+    ap_release(tokens.ids);
+    ap_vocab_close(&vocab);
+    ap_buf_deinit(&text);
+    return 0;
+}
