@@ -20,7 +20,7 @@ test:
 
 # Slow suites, by name.
 test-real:
-	sh tests/slow/real.sh $(TESTDATA)
+	sh tests/slow/real.sh $(TESTDATA) $(MODELS)
 
 test-clients:
 	sh tests/slow/clients.sh

@@ -1,9 +1,9 @@
-"""Writes the windows that tests/golden/compare reads, for SmolLM2 on WikiText-2.
+"""Writes the windows that tests/golden/compare reads, for a GGUF file on WikiText-2.
 
-    smollm2_windows.py MODEL.gguf WIKITEXT_FOLDER [--no-logits] [--windows N] > WINDOWS
+    windows.py MODEL.gguf WIKITEXT_FOLDER [--no-logits] [--windows N] > WINDOWS
 
-The first 20,000 tokens of the text (tokenised by llama-cpp-python, no BOS) in disjoint windows of
-512; with logits, those of llama-cpp-python for each window.  Needs the PyPI packages llama-cpp-python and numpy.
+The first 20,000 tokens of the text (tokenised by llama-cpp-python) in disjoint windows of 512, the first of them
+BOS where the file says so; with logits, those of llama-cpp-python for each window.  Needs the PyPI packages llama-cpp-python and numpy.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -19,7 +19,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("model")
 parser.add_argument("wikitext")
 parser.add_argument("--no-logits", action="store_true")
-parser.add_argument("--windows", type=int, default=20000 // 512)
+parser.add_argument("--windows", type=int, default=39)
 options = parser.parse_args()
 
 text = "".join(p.read_text(encoding="utf-8") for p in sorted(pathlib.Path(options.wikitext).glob("*"))
@@ -27,9 +27,11 @@ text = "".join(p.read_text(encoding="utf-8") for p in sorted(pathlib.Path(option
 llama = Llama(options.model, n_ctx=512, n_batch=512, n_threads=2, logits_all=not options.no_logits, verbose=False)
 ids = llama.tokenize(text[:200000].encode(), add_bos=False, special=False)[:20000]
 assert len(ids) == 20000, len(ids)
+start = [llama.token_bos()] if llama.metadata.get("tokenizer.ggml.add_bos_token") == "true" else []
+step = 512 - len(start)
 out = sys.stdout.buffer
 for window in range(options.windows):
-    part = ids[window * 512:(window + 1) * 512]
+    part = start + ids[window * step:(window + 1) * step]
     out.write(struct.pack("<I", len(part)) + numpy.array(part, "<i4").tobytes())
     if options.no_logits:
         out.write(struct.pack("<I", 0))
@@ -38,4 +40,5 @@ for window in range(options.windows):
     llama.eval(part)
     rows = numpy.asarray(llama.scores[:len(part) - 1], dtype="<f4")
     out.write(struct.pack("<I", len(rows)) + rows.tobytes())
+    out.flush()
     print(f"window {window + 1} of {options.windows}", file=sys.stderr)
