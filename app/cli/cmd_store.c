@@ -1,4 +1,4 @@
-/* cmd_store.c - the commands that only ask the store: list, show, verify, rm, pull.
+/* cmd_store.c - the commands that only ask the store: list, show, verify, rm, tag, rollback, pull.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -9,13 +9,19 @@
 #include "base/alloc.h"
 #include "cli/cli.h"
 
-static bool as_json, yes;
+static bool as_json, yes, with_history, only_history, may_move;
 static const char *as_name;
 
 static const cli_option json_options[] = {CLI_OPTION_JSON(&as_json)};
 static const cli_option show_options[] = {CLI_OPTION_JSON(&as_json), CLI_OPTION_SANDBOX};
 static const cli_option rm_options[] = {
+    {"--with-history", NULL, CLI_FLAG, &with_history, .help = "Also remove what the name meant before."},
+    {"--only-history", NULL, CLI_FLAG, &only_history, .help = "Remove only what the name meant before; it keeps what it means now."},
     {"--yes", NULL, CLI_FLAG, &yes, .help = "Do not ask."},
+};
+static const cli_option tag_options[] = {
+    {"--move", NULL, CLI_FLAG, &may_move, .help = "Give a name that means another model this meaning; the old one goes into its history."},
+    CLI_OPTION_JSON(&as_json),
 };
 static const cli_option pull_options[] = {
     {"--as", "NAME", CLI_TEXT, &as_name, .help = "The name in the store; made from the source's own if not given."},
@@ -28,27 +34,43 @@ static json_t *entry_json(const ap_store_entry *e)
     if (e->is_damaged)
         return json_pack("{s:s, s:b}", "name", e->name, "damaged", 1);
     const ap_import_report *r = &e->report;
-    return json_pack("{s:s, s:b, s:b, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:i}", "name", e->name, "damaged",
-                     (int)e->has_no_blob, "by_path", (int)e->is_cached, "digest", e->digest, "packed_bytes", (json_int_t)e->packed_bytes, "source", e->source, "source_sha256", e->source_sha256,
+    return json_pack("{s:s, s:b, s:b, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:i}", "name", e->name, "damaged",
+                     (int)e->has_no_blob, "by_path", (int)e->is_cached, "digest", e->digest, "packed_bytes", (json_int_t)e->packed_bytes, "source", e->source, "source_sha256", e->source_sha256, "revision", e->revision,
                      "architecture", r->architecture, "model_name", r->name, "license", r->license, "quantization",
                      r->quantization, "parameters", (json_int_t)r->parameter_count, "context_tokens",
                      (json_int_t)r->context_tokens, "created", (json_int_t)e->created, "chat_template", (int)r->has_chat_template,
-                     "notes", r->notes, "law", AP_LAW_VERSION);
+                     "notes", r->notes, "law", (int)e->law_version);
+}
+
+/* The entry after a name was changed: with what it meant until then, or null. */
+static json_t *moved_json(const ap_store_entry *e)
+{
+    json_t *o = entry_json(e);
+    if (o)
+        json_object_set_new(o, "moved_from", e->moved_from[0] ? json_string(e->moved_from) : json_null());
+    return o;
+}
+
+static void format_date(int64_t when, char date[32])
+{
+    struct tm parts;
+    time_t seconds = (time_t)when;
+    gmtime_r(&seconds, &parts);
+    (void)strftime(date, 32, "%Y-%m-%d %H:%M UTC", &parts);
 }
 
 static void print_entry(const ap_store_entry *e)
 {
     const ap_import_report *r = &e->report;
     char date[32];
-    struct tm parts;
-    time_t created = (time_t)e->created;
-    gmtime_r(&created, &parts);
-    (void)strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &parts);
+    format_date(e->created, date);
     (void)printf("name           %s\nmodel          %s\narchitecture   %s\nparameters     %.1f million\nweights        %s\ncontext        %u tokens\n"
-                 "chat template  %s\nlicense        %s\nimported       %s from %s\nsource         sha256:%s\npacked         %.1f MB, blake2b:%s\nlaw            version %d\n",
+                 "chat template  %s\nlicense        %s\nimported       %s from %s\nsource         sha256:%s\npacked         %.1f MB, blake2b:%s\nlaw            version %u\n",
                  e->name, r->name[0] ? r->name : "(no name)", r->architecture, (double)r->parameter_count / 1e6, r->quantization,
                  r->context_tokens, r->has_chat_template ? "yes" : "no", r->license[0] ? r->license : "(not stated)", date, e->source,
-                 e->source_sha256, (double)e->packed_bytes / 1e6, e->digest, AP_LAW_VERSION);
+                 e->source_sha256, (double)e->packed_bytes / 1e6, e->digest, e->law_version);
+    if (e->revision[0])
+        (void)printf("revision       %s\n", e->revision);
     if (r->notes[0])
         (void)printf("notes          %s\n", r->notes);
     if (e->is_cached)
@@ -142,11 +164,38 @@ static ap_status find_by_path_name(ap_store *store, const char *model, ap_store_
     return matches ? AP_OK : AP_E_NOTFOUND;
 }
 
+static json_t *history_json(const ap_store_entry *history, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *o = entry_json(&history[i]);
+        if (o) {
+            json_object_set_new(o, "replaced", json_integer(history[i].replaced));
+            json_object_set_new(o, "undone", json_boolean(history[i].is_undone));
+        }
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
+static void print_history(const ap_store_entry *history, size_t n)
+{
+    char date[32];
+    for (size_t i = 0; i < n; i++) {
+        const ap_store_entry *e = &history[i];
+        format_date(e->replaced, date);
+        (void)printf("%-14s %.12s until %s, %.1f MB from %s%s%s%s%s\n", e->is_undone ? "undone" : "before", e->digest, date,
+                     (double)e->packed_bytes / 1e6, e->source, e->revision[0] ? " at " : "", e->revision,
+                     e->has_no_blob ? "; damaged" : "", e->law_version != AP_LAW_VERSION ? "; packed for another law" : "");
+    }
+}
+
 static int run_show(unsigned count, char **operands)
 {
     ap_error err = {0};
     ap_store *store;
-    ap_store_entry entry;
+    ap_store_entry entry, *history = NULL;
+    size_t history_count = 0;
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
         status = ap_store_find(store, operands[0], &entry, &err);
@@ -155,22 +204,32 @@ static int run_show(unsigned count, char **operands)
     if (status == AP_E_NOTFOUND && ap_store_is_path(operands[0])) {
         int fd = -1; /* a file that was not packed yet */
         status = cli_open_model(operands[0], &entry, &fd, &err);
+        entry.is_cached = true;
         if (fd >= 0)
             close(fd);
     }
+    if (status == AP_OK && !entry.is_cached)
+        status = ap_store_history(store, entry.name, &history, &history_count, &err);
     if (store)
         ap_store_close(&store);
     if (status != AP_OK)
         return cli_failed(&err);
-    if (as_json)
-        return cli_print_json(entry_json(&entry));
+    if (as_json) {
+        json_t *o = entry_json(&entry);
+        if (o)
+            json_object_set_new(o, "history", history_json(history, history_count));
+        ap_free(history);
+        return cli_print_json(o);
+    }
     print_entry(&entry);
+    print_history(history, history_count);
+    ap_free(history);
     return cli_finish_output();
 }
 
 const cli_command cli_show = {
     .name = "show", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "what is known of a model",
-    .description = "Shows what is known of a model: where it came from, its licence, sizes and digests.",
+    .description = "Shows what is known of a model: where it came from, its licence, sizes and digests, and what the name meant before.",
     .options = show_options, .option_count = 2, .run = run_show,
 };
 
@@ -212,15 +271,20 @@ static int run_rm(unsigned count, char **operands)
 {
     ap_error err = {0};
     ap_store *store;
+    size_t dropped = 0;
+    if (with_history && only_history)
+        return cli_error(CLI_MISUSE, "--with-history and --only-history exclude each other");
     if (!yes && cli_is_terminal(STDIN_FILENO) && cli_is_terminal(STDERR_FILENO)) {
         char answer[16] = "";
-        (void)fprintf(stderr, "Remove the model '%s'? [y/N] ", operands[0]);
+        (void)fprintf(stderr, "Remove %s '%s'%s? [y/N] ", only_history ? "the history of" : "the model", operands[0],
+                      with_history ? " and all that it meant before" : "");
         if (!fgets(answer, sizeof answer, stdin) || (answer[0] != 'y' && answer[0] != 'Y'))
             return cli_error(CLI_FAILED, "nothing was removed");
     }
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
-        status = ap_store_remove(store, operands[0], &err);
+        status = only_history ? ap_store_forget(store, operands[0], &dropped, &err)
+                              : ap_store_remove(store, operands[0], with_history, &err);
     if (store)
         ap_store_close(&store);
     return status == AP_OK ? CLI_DONE : cli_failed(&err);
@@ -229,8 +293,66 @@ static int run_rm(unsigned count, char **operands)
 const cli_command cli_rm = {
     .name = "rm", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "remove a model",
     .description = "Removes a name from the store, and the model's bytes when no other name needs them. Of a GGUF file or a folder it removes what "
-                   "was packed at its first use, not the source. On a terminal it asks first.",
-    .options = rm_options, .option_count = 1, .run = run_rm,
+                   "was packed at its first use, not the source. A name with a history is removed only together with it, and when that is "
+                   "said. On a terminal it asks first.",
+    .options = rm_options, .option_count = 3, .run = run_rm,
+};
+
+/* ---- tag, rollback ---- */
+
+static int print_moved(const ap_store_entry *e)
+{
+    if (as_json)
+        return cli_print_json(moved_json(e));
+    if (e->moved_from[0])
+        (void)printf("%s means %.12s now; until now it meant %.12s, which stays in its history\n", e->name, e->digest, e->moved_from);
+    else
+        (void)printf("%s means %.12s\n", e->name, e->digest);
+    return cli_finish_output();
+}
+
+static int run_tag(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store *store;
+    ap_store_entry entry;
+    if (!ap_store_name_is_valid(operands[1]))
+        return cli_error(CLI_MISUSE, "'%.100s' is no possible name: 1 to %d characters of A-Z a-z 0-9 . _ : -, not starting with . or -, "
+                         "without '..'", operands[1], AP_STORE_NAME_MAX);
+    ap_status status = cli_open_store(&store, &err);
+    if (status == AP_OK)
+        status = ap_store_tag(store, operands[0], operands[1], may_move, &entry, &err);
+    if (store)
+        ap_store_close(&store);
+    return status == AP_OK ? print_moved(&entry) : cli_failed(&err);
+}
+
+const cli_command cli_tag = {
+    .name = "tag", .operands = "MODEL NAME", .operands_min = 2, .operands_max = 2, .summary = "give a model a name",
+    .description = "Makes NAME mean the model that MODEL means now: a name, the start of a digest, or a file that was packed. Nothing is copied: a name "
+                   "points at a digest. A name that means another model keeps that meaning unless --move is given; then what it meant goes into "
+                   "its history, which 'aperto show NAME' lists and 'aperto rollback NAME' goes back in.",
+    .options = tag_options, .option_count = 2, .run = run_tag,
+};
+
+static int run_rollback(unsigned count, char **operands)
+{
+    ap_error err = {0};
+    ap_store *store;
+    ap_store_entry entry;
+    ap_status status = cli_open_store(&store, &err);
+    if (status == AP_OK)
+        status = ap_store_rollback(store, operands[0], &entry, &err);
+    if (store)
+        ap_store_close(&store);
+    return status == AP_OK ? print_moved(&entry) : cli_failed(&err);
+}
+
+const cli_command cli_rollback = {
+    .name = "rollback", .operands = "NAME", .operands_min = 1, .operands_max = 1, .summary = "let a name mean what it meant before",
+    .description = "Makes NAME mean again what it meant before, and what it meant before that when called again. What is left stays in the history as "
+                   "undone; 'aperto tag DIGEST NAME --move' brings it back. A server that runs keeps the model that it opened.",
+    .options = json_options, .option_count = 1, .run = run_rollback,
 };
 
 /* ---- pull ---- */
@@ -256,11 +378,14 @@ static int run_pull(unsigned count, char **operands)
     if (status != AP_OK)
         return cli_failed(&err);
     if (as_json)
-        return cli_print_json(entry_json(&entry));
+        return cli_print_json(moved_json(&entry));
     (void)printf("%s: %s, %.1f million parameters in %s, %.1f MB; license: %s\n", entry.name,
                  entry.report.name[0] ? entry.report.name : entry.report.architecture, (double)entry.report.parameter_count / 1e6,
                  entry.report.quantization, (double)entry.packed_bytes / 1e6,
                  entry.report.license[0] ? entry.report.license : "not stated");
+    if (entry.moved_from[0])
+        (void)printf("Until now the name '%s' meant %.12s of the same source; 'aperto rollback %s' goes back to it.\n", entry.name,
+                     entry.moved_from, entry.name);
     if (entry.report.notes[0])
         (void)puts(entry.report.notes);
     return cli_finish_output();
@@ -269,6 +394,7 @@ static int run_pull(unsigned count, char **operands)
 const cli_command cli_pull = {
     .name = "pull", .operands = "SOURCE", .operands_min = 1, .operands_max = 1, .summary = "take a model into the store",
     .description = "Checks a GGUF file or a Hugging Face folder (config.json and *.safetensors), packs its weights and keeps the result in the "
-                   "store under a name. The source itself is not needed afterwards.",
+                   "store under a name. The source itself is not needed afterwards. A name that means an older state of the same source moves to "
+                   "the new one and keeps the old in its history; one that means anything else is left alone.",
     .options = pull_options, .option_count = 3, .run = run_pull,
 };

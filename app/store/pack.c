@@ -158,15 +158,21 @@ typedef struct known_source {
     bool is_found;
 } known_source;
 
-static ap_status look_for_source(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
-                                 ap_error *err)
+static void compare_source(known_source *k, const ap_store_entry *entry)
 {
-    known_source *k = context;
-    if (k->is_found || entry->is_damaged || entry->law_version != AP_LAW_VERSION ||
-        strcmp(entry->source_sha256, k->sha256) != 0)
-        return AP_OK;
+    if (k->is_found || entry->law_version != AP_LAW_VERSION || strcmp(entry->source_sha256, k->sha256) != 0)
+        return;
     *k->found = *entry;
     k->is_found = true;
+}
+
+static ap_status look_for_source(void *context, const char *path, const ap_manifest *m, ap_error *err)
+{
+    if (m->now.is_damaged)
+        return AP_OK;
+    compare_source(context, &m->now);
+    for (size_t i = 0; i < m->before_count; i++)
+        compare_source(context, &m->before[i]);
     return AP_OK;
 }
 
@@ -208,7 +214,10 @@ ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progr
     memcpy(entry->source_sha256, job.source_sha256, sizeof entry->source_sha256);
     (void)snprintf(entry->source, sizeof entry->source, "%.*s", AP_STORE_PATH_MAX, full);
     tidy(entry->source, sizeof entry->source);
+    entry->revision[0] = 0;
     entry->law_version = AP_LAW_VERSION;
     entry->created = ap_clock_wall();
+    entry->replaced = 0;
+    entry->is_undone = false;
     return AP_OK;
 }

@@ -156,25 +156,23 @@ ap_status ap_store_walk(const ap_store *store, const char *part, ap_store_walk_f
     ap_status status = list_folder(folder, &names, &count, err);
     for (size_t i = 0; i < count && status == AP_OK; i++) {
         char path[PATH_ROOM], stem[256];
-        ap_store_entry entry;
-        ap_file_stamp stamp;
+        ap_manifest manifest;
         if (!ends_with(names[i], ".json") || snprintf(path, sizeof path, "%s/%s", folder, names[i]) >= (int)sizeof path)
             continue;
         (void)snprintf(stem, sizeof stem, "%.*s", (int)(strlen(names[i]) - 5), names[i]);
         if (is_names && !ap_store_name_is_valid(stem))
             continue; /* not ours */
-        ap_status read = ap_manifest_read(path, &entry, &stamp, NULL);
-        if (read == AP_E_NOTFOUND)
-            continue; /* removed since the folder was read */
-        if (read == AP_E_NOMEM) {
-            status = ap_fail_nomem(err, sizeof entry);
-            break;
+        ap_status read = ap_manifest_read(path, &manifest, NULL);
+        if (read == AP_E_NOMEM)
+            status = ap_fail_nomem(err, sizeof manifest);
+        if (read != AP_E_NOMEM && (read != AP_OK || (is_names && strcmp(manifest.now.name, stem) != 0))) {
+            ap_manifest_deinit(&manifest);
+            manifest.now.is_damaged = true;
+            (void)snprintf(manifest.now.name, sizeof manifest.now.name, "%.*s", AP_STORE_NAME_MAX, stem);
         }
-        if (read != AP_OK || (is_names && strcmp(entry.name, stem) != 0)) {
-            entry = (ap_store_entry){.is_damaged = true};
-            (void)snprintf(entry.name, sizeof entry.name, "%.*s", AP_STORE_NAME_MAX, stem);
-        }
-        status = fn(context, path, &entry, &stamp, err);
+        if (status == AP_OK && read != AP_E_NOTFOUND) /* else removed since the folder was read */
+            status = fn(context, path, &manifest, err);
+        ap_manifest_deinit(&manifest);
     }
     free_names(names, count);
     return status;
@@ -188,29 +186,29 @@ typedef struct needed {
     bool has_damaged;
 } needed;
 
-static ap_status note_needed(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
-                             ap_error *err)
+static ap_status note_needed(void *context, const char *path, const ap_manifest *m, ap_error *err)
 {
     needed *n = context;
-    n->has_damaged = n->has_damaged || entry->is_damaged;
-    if (entry->is_damaged)
+    n->has_damaged = n->has_damaged || m->now.is_damaged;
+    if (m->now.is_damaged)
         return AP_OK;
-    void *grown = ap_realloc_array(n->digests, n->count + 1, sizeof *n->digests);
+    void *grown = ap_realloc_array(n->digests, n->count + 1 + m->before_count, sizeof *n->digests);
     if (!grown)
-        return ap_fail_nomem(err, (n->count + 1) * sizeof *n->digests);
+        return ap_fail_nomem(err, (n->count + 1 + m->before_count) * sizeof *n->digests);
     n->digests = grown;
-    memcpy(n->digests[n->count++], entry->digest, AP_HASH_HEX);
+    memcpy(n->digests[n->count++], m->now.digest, AP_HASH_HEX);
+    for (size_t i = 0; i < m->before_count; i++)
+        memcpy(n->digests[n->count++], m->before[i].digest, AP_HASH_HEX);
     return AP_OK;
 }
 
 /* A cached source that is gone, or another one now, will never be asked for under this stamp again. */
-static ap_status drop_stale(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
-                            ap_error *err)
+static ap_status drop_stale(void *context, const char *path, const ap_manifest *m, ap_error *err)
 {
     ap_store_source now;
     bool is_fresh = false;
-    if (!entry->is_damaged && ap_store_source_open(&now, entry->source, NULL) == AP_OK) {
-        is_fresh = ap_file_stamp_equal(&now.stamp, stamp);
+    if (!m->now.is_damaged && ap_store_source_open(&now, m->now.source, NULL) == AP_OK) {
+        is_fresh = ap_file_stamp_equal(&now.stamp, &m->stamp);
         ap_store_source_close(&now);
     }
     if (!is_fresh)

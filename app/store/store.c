@@ -35,10 +35,10 @@ typedef struct listing {
     size_t count;
 } listing;
 
-static ap_status add_to_listing(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
-                                ap_error *err)
+static ap_status add_to_listing(void *context, const char *path, const ap_manifest *m, ap_error *err)
 {
     listing *l = context;
+    const ap_store_entry *entry = &m->now;
     if (l->is_cache && entry->is_damaged) /* it has no name, and goes with the next change */
         return AP_OK;
     ap_store_entry *grown = ap_realloc_array(l->entries, l->count + 1, sizeof *grown);
@@ -97,33 +97,44 @@ typedef struct search {
     unsigned nearest_distance;
 } search;
 
-static ap_status compare_entry(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
-                               ap_error *err)
+/* What a name means goes before what another meant, so that of one blob the name found is one that can be used. */
+static void compare_digest(search *s, const ap_store_entry *entry, bool is_history)
+{
+    if (strncmp(entry->digest, s->wanted, strlen(s->wanted)) != 0)
+        return;
+    /* Several names of one blob are one model. */
+    bool is_same = s->matches && strcmp(s->found->digest, entry->digest) == 0;
+    s->matches += !is_same;
+    if (is_same && is_history)
+        return;
+    *s->found = *entry;
+}
+
+static ap_status compare_entry(void *context, const char *path, const ap_manifest *m, ap_error *err)
 {
     search *s = context;
+    const ap_store_entry *entry = &m->now;
     size_t length = strlen(s->wanted);
     unsigned d = strncmp(s->wanted, entry->name, length) == 0 ? 1 : distance(s->wanted, entry->name);
     if (d < s->nearest_distance) {
         s->nearest_distance = d;
         (void)snprintf(s->nearest, sizeof s->nearest, "%s", entry->name);
     }
-    if (entry->is_damaged || length < DIGEST_PREFIX_MIN || strncmp(entry->digest, s->wanted, length) != 0)
+    if (entry->is_damaged || length < DIGEST_PREFIX_MIN)
         return AP_OK;
-    /* Several names of one blob are one model. */
-    if (s->matches == 0 || strcmp(s->found->digest, entry->digest) != 0)
-        s->matches++;
-    *s->found = *entry;
+    compare_digest(s, entry, false);
+    for (size_t i = 0; i < m->before_count; i++)
+        compare_digest(s, &m->before[i], true);
     return AP_OK;
 }
 
 /* A file given by path has a name for serve and for lists; to use it takes its path. */
-static ap_status compare_cached(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
-                                ap_error *err)
+static ap_status compare_cached(void *context, const char *path, const ap_manifest *m, ap_error *err)
 {
     search *s = context;
-    if (entry->is_damaged || strcmp(entry->name, s->wanted) != 0)
+    if (m->now.is_damaged || strcmp(m->now.name, s->wanted) != 0)
         return AP_OK;
-    *s->found = *entry;
+    *s->found = m->now;
     s->matches++;
     return AP_OK;
 }
@@ -152,13 +163,12 @@ typedef struct stamp_search {
     char path[PATH_ROOM]; /* of the manifest, empty: not found */
 } stamp_search;
 
-static ap_status look_for_stamp(void *context, const char *path, const ap_store_entry *entry, const ap_file_stamp *stamp,
-                                ap_error *err)
+static ap_status look_for_stamp(void *context, const char *path, const ap_manifest *m, ap_error *err)
 {
     stamp_search *s = context;
-    if (entry->is_damaged || !ap_file_stamp_equal(stamp, &s->stamp))
+    if (m->now.is_damaged || !ap_file_stamp_equal(&m->stamp, &s->stamp))
         return AP_OK;
-    *s->found = *entry;
+    *s->found = m->now;
     (void)snprintf(s->path, sizeof s->path, "%s", path);
     return AP_OK;
 }
@@ -177,15 +187,13 @@ static ap_status find_cached(ap_store *store, const char *path, stamp_search *s,
 /* A manifest of exactly this name, whatever else the word may be. */
 static ap_status find_name(ap_store *store, const char *name, ap_store_entry *entry, ap_error *err)
 {
-    char path[PATH_ROOM];
-    ap_file_stamp stamp;
+    ap_manifest manifest;
     if (!ap_store_name_is_valid(name))
         return ap_fail(err, AP_E_NOTFOUND, "'%.100s' is neither a file nor a possible name of a model", name);
-    ap_store_name_path(store, name, path);
-    AP_TRY(ap_manifest_read(path, entry, &stamp, err));
-    if (strcmp(entry->name, name) != 0)
-        return ap_fail(err, AP_E_FORMAT, "the manifest '%s' is damaged: it says '%s'", path, entry->name);
-    return AP_OK;
+    ap_status status = ap_store_read_name(store, name, &manifest, err);
+    *entry = manifest.now;
+    ap_manifest_deinit(&manifest);
+    return status;
 }
 
 static ap_status find_any(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err)
@@ -237,44 +245,49 @@ static void make_name(const char *path, char name[AP_STORE_NAME_MAX + 1])
         (void)snprintf(name, AP_STORE_NAME_MAX + 1, "model");
 }
 
-/* A name may be written anew for what it means already, for the same source (packed by an older
- * program), or over a manifest that nobody can read. */
-static ap_status check_name(const char *manifest, const char *name, const ap_store_entry *entry, ap_error *err)
+/* A name that is new, or means what came from the same source before, gets what was imported. */
+static ap_status name_import(const ap_store *store, const char *name, ap_store_entry *entry, ap_error *err)
 {
-    ap_store_entry old;
-    ap_file_stamp stamp;
-    ap_status status = ap_manifest_read(manifest, &old, &stamp, err);
-    if (status == AP_E_NOTFOUND || status == AP_E_FORMAT)
-        return AP_OK;
-    if (status == AP_OK && strcmp(old.digest, entry->digest) != 0 && strcmp(old.source_sha256, entry->source_sha256) != 0)
-        return ap_fail(err, AP_E_STATE, "the name '%s' means another model already; remove it first or choose another with --as", name);
+    char path[PATH_ROOM];
+    ap_manifest manifest;
+    ap_store_name_path(store, name, path);
+    ap_status status = ap_store_read_name(store, name, &manifest, err);
+    (void)snprintf(entry->name, sizeof entry->name, "%s", name);
+    if (status == AP_E_NOTFOUND) {
+        manifest.now = *entry;
+        status = AP_OK;
+    } else if (status == AP_OK) {
+        const ap_store_entry *now = &manifest.now;
+        if (strcmp(now->digest, entry->digest) != 0 && strcmp(now->source_sha256, entry->source_sha256) != 0 &&
+            strcmp(now->source, entry->source) != 0)
+            status = ap_fail(err, AP_E_STATE, "the name '%s' means another model already, from %.500s; choose another with --as, or "
+                             "move the name with 'aperto tag --move'", name, now->source);
+        else
+            status = ap_store_move(&manifest, entry, err);
+    }
+    if (status == AP_OK)
+        status = ap_manifest_write(path, &manifest, err);
+    ap_manifest_deinit(&manifest);
     return status;
 }
 
 ap_status ap_store_import(ap_store *store, const char *path, const char *name, ap_progress *progress, void *context,
                           ap_store_entry *entry, ap_error *err)
 {
-    char made[AP_STORE_NAME_MAX + 1], manifest[PATH_ROOM];
+    char made[AP_STORE_NAME_MAX + 1];
     ap_file_stamp stamp;
     int lock;
     if (!name) {
         make_name(path, made);
         name = made;
     }
-    if (!ap_store_name_is_valid(name))
-        return ap_fail(err, AP_E_ARG, "'%.100s' is no possible name: 1 to %d characters of A-Z a-z 0-9 . _ : -, not starting "
-                       "with . or -, without '..'", name, AP_STORE_NAME_MAX);
+    AP_TRY(ap_store_check_name(name, err));
     AP_TRY(ap_store_lock(store, &lock, err));
     ap_status status = ap_store_sweep(store, err);
     if (status == AP_OK)
         status = ap_store_take_source(store, path, progress, context, entry, &stamp, err);
-    ap_store_name_path(store, name, manifest);
     if (status == AP_OK)
-        status = check_name(manifest, name, entry, err);
-    if (status == AP_OK) {
-        (void)snprintf(entry->name, sizeof entry->name, "%s", name);
-        status = ap_manifest_write(manifest, entry, NULL, err);
-    }
+        status = name_import(store, name, entry, err);
     if (status != AP_OK)
         (void)ap_store_sweep(store, NULL); /* what was packed has no name */
     close(lock);
@@ -313,17 +326,18 @@ static ap_status pack_path(ap_store *store, const char *path, ap_progress *progr
                            ap_error *err)
 {
     int lock;
-    ap_file_stamp stamp;
+    ap_manifest m = {0};
     AP_TRY(ap_store_lock(store, &lock, err));
     ap_status status = ap_store_sweep(store, err);
     if (status == AP_OK)
-        status = ap_store_take_source(store, path, progress, context, entry, &stamp, err);
+        status = ap_store_take_source(store, path, progress, context, entry, &m.stamp, err);
     if (status == AP_OK) {
         char manifest[PATH_ROOM];
         make_name(path, entry->name);
         (void)snprintf(manifest, sizeof manifest, "%s/cache/%.16s-%" PRIx64 "-%" PRIx64 ".json", store->folder,
-                       entry->source_sha256, stamp.device, stamp.inode);
-        status = ap_manifest_write(manifest, entry, &stamp, err);
+                       entry->source_sha256, m.stamp.device, m.stamp.inode);
+        m.now = *entry;
+        status = ap_manifest_write(manifest, &m, err);
     }
     close(lock);
     return status;
@@ -379,12 +393,26 @@ static ap_status find_manifest(ap_store *store, const char *model, char path[PAT
     return ap_fail(err, AP_E_ARG, "'%s' is the start of a digest; give the name, '%s'", model, entry.name);
 }
 
-ap_status ap_store_remove(ap_store *store, const char *model, ap_error *err)
+/* Whoever removes a name sees today's model before them, not those it meant before. */
+static ap_status check_history(const char *path, const char *name, ap_error *err)
+{
+    ap_manifest m;
+    ap_status status = ap_manifest_read(path, &m, err);
+    if (status == AP_OK && m.before_count)
+        status = ap_fail(err, AP_E_STATE, "'%s' meant %zu other model%s before, which would go as well: add --with-history, or drop "
+                         "only those with --only-history", name, m.before_count, m.before_count == 1 ? "" : "s");
+    ap_manifest_deinit(&m);
+    return status == AP_E_FORMAT || status == AP_E_LIMIT ? AP_OK : status; /* damaged: nobody knows, and it has to go */
+}
+
+ap_status ap_store_remove(ap_store *store, const char *model, bool with_history, ap_error *err)
 {
     char path[PATH_ROOM];
     int lock;
     AP_TRY(ap_store_lock(store, &lock, err));
     ap_status status = find_manifest(store, model, path, err);
+    if (status == AP_OK && !with_history)
+        status = check_history(path, model, err);
     if (status == AP_OK && unlink(path) != 0)
         status = ap_fail(err, AP_E_IO, "'%s' cannot be removed: %s", path, strerror(errno));
     if (status == AP_OK)

@@ -11,8 +11,11 @@
  * one now, and blobs that nothing refers to any more (none while a manifest is damaged, for nobody knows what
  * that one means).
  *
+ * A name that gets another meaning keeps the ones before in its history, and their blobs stay; only
+ * ap_store_forget and ap_store_remove drop them.
+ *
  * Names are 1 to 96 characters of A-Z a-z 0-9 . _ : -, not starting with . or -, without "..".
- * MODEL below is a name, the start of a digest, or the path of a GGUF file or of a Hugging Face folder (whatever has
+ * MODEL below is a name, the start of a digest (also one in a history), or the path of a GGUF file or of a Hugging Face folder (whatever has
  * a / or ends in .gguf and is no name); a name wins.
  *
  * One handle per thread; any number of processes.
@@ -27,21 +30,30 @@
 #include "base/hash.h"
 #include "worker/worker.h"
 
-enum { AP_STORE_NAME_MAX = 96, AP_STORE_PATH_MAX = 1000 /* of a source */ };
+enum {
+    AP_STORE_NAME_MAX = 96,
+    AP_STORE_PATH_MAX = 1000, /* of a source */
+    AP_STORE_REVISION_MAX = 200,
+    AP_STORE_HISTORY_MAX = 64 /* meanings that a name had before */
+};
 
-/* What a manifest says. */
+/* What a manifest says: one meaning of a name. */
 typedef struct ap_store_entry {
     char name[AP_STORE_NAME_MAX + 1]; /* of a cached file: made from its own name */
     char digest[AP_HASH_HEX];         /* of the packed file */
     uint64_t packed_bytes;
     char source[AP_STORE_PATH_MAX + 1]; /* where it was imported from */
     char source_sha256[AP_HASH_HEX];
+    char revision[AP_STORE_REVISION_MAX + 1]; /* what the source calls this state of itself: a commit, an ETag, a digest; or empty */
     int64_t created;      /* Unix time */
+    int64_t replaced;     /* in a history: when the name got another meaning; else 0 */
+    bool is_undone;       /* in a history: by a rollback */
     unsigned law_version; /* of the arithmetic it was packed for */
     ap_import_report report;
     bool is_damaged; /* the manifest cannot be read; only `name` is set */
     bool has_no_blob; /* list and find: the packed file is missing, or shorter or longer than it was */
     bool is_cached;   /* list and find: of a file given by path; `name` is what serve calls it */
+    char moved_from[AP_HASH_HEX]; /* import, tag, rollback: what the name meant until this call, if that was another blob */
 } ap_store_entry;
 
 typedef struct ap_store ap_store;
@@ -63,7 +75,8 @@ ap_status ap_store_list(ap_store *store, ap_store_entry **entries, size_t *count
 ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err);
 
 /* Imports a GGUF file or a folder under a name (NULL: made from its own).  A source that is there already
- * is not packed again, unless its blob is damaged: that mends it.  AP_E_STATE if the name means another model. */
+ * is not packed again, unless its blob is damaged: that mends it.  If the name means what came from the same
+ * source before, it moves and the old meaning goes into its history; AP_E_STATE if it means another model. */
 ap_status ap_store_import(ap_store *store, const char *path, const char *name, ap_progress *progress, void *context,
                           ap_store_entry *entry, ap_error *err);
 /* Finds MODEL and opens it; a file given by path is packed into the cache at its first use, and again if what
@@ -74,7 +87,23 @@ ap_status ap_store_resolve(ap_store *store, const char *model, ap_progress *prog
  * another law. */
 ap_status ap_store_open_blob(ap_store *store, const ap_store_entry *entry, ap_progress *progress, void *context, int *fd,
                              ap_error *err);
-/* Removes a name, or what was packed of a path; the blob goes when nothing else needs it. */
-ap_status ap_store_remove(ap_store *store, const char *model, ap_error *err);
+/* Removes a name, or what was packed of a path; the blob goes when nothing else needs it.  AP_E_STATE if the name has a
+ * history, unless that may go as well. */
+ap_status ap_store_remove(ap_store *store, const char *model, bool with_history, ap_error *err);
+
+/* ---- Names and what they meant ---- */
+
+/* Makes `name` mean what MODEL means.  If it means another blob already: AP_E_STATE, unless it may move; what it meant
+ * then goes into its history.  *entry is the new meaning. */
+ap_status ap_store_tag(ap_store *store, const char *model, const char *name, bool may_move, ap_store_entry *entry,
+                       ap_error *err);
+/* Makes a name mean what it meant before, and again before that when called again.  The meaning that is left stays in
+ * the history, marked as undone.  AP_E_STATE if there is none before; AP_E_INTEGRITY or AP_E_UNSUPPORTED if its
+ * blob is gone or was packed for another law: the name then stays as it is. */
+ap_status ap_store_rollback(ap_store *store, const char *name, ap_store_entry *entry, ap_error *err);
+/* What a name meant before, latest first; freed with ap_free. */
+ap_status ap_store_history(ap_store *store, const char *name, ap_store_entry **entries, size_t *count, ap_error *err);
+/* Drops the history of a name, and the blobs that nothing else needs; *count meanings. */
+ap_status ap_store_forget(ap_store *store, const char *name, size_t *count, ap_error *err);
 
 #endif

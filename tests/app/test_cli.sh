@@ -62,7 +62,7 @@ expect 2 "help does not expect 'rm'" --help run rm
 expect 2 "help does not expect 'rm'" help --man run rm
 expect 2 "did you mean 'run'" help runn
 expect 0 "Usage: aperto run" --help run
-for c in run serve pull list show verify rm tokenize render logits bench version; do expect 0 "Usage: aperto $c" "$c" --help; done
+for c in run serve pull list show verify rm tag rollback tokenize render logits bench version; do expect 0 "Usage: aperto $c" "$c" --help; done
 
 # Numbers
 for o in -n --top-k --seed --ctx --threads; do
@@ -127,6 +127,65 @@ expect 0 "" pull tiny.gguf --as twin
 [ "$(ls data/models/blobs | wc -l)" = 1 ] && ok || bad "the same bytes are there twice"
 expect 0 "" rm twin
 "$make_tiny" long.gguf 8192 && expect 0 "" pull long.gguf
+
+# Names that move
+expect 2 "no possible name" tag tiny ../x
+expect 2 "needs MODEL NAME" tag tiny
+expect 0 "q:4 means" tag tiny q:4
+expect 1 "no model 'tinny'; did you mean" tag tinny x
+expect 1 "meant nothing else" rollback q:4
+expect 1 "--move gives it the new meaning" tag long q:4
+expect 0 "stays in its history" tag long q:4 --move
+old=$("$aperto" show tiny --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["digest"])')
+expect 0 "before         $(printf '%.12s' "$old") until" show q:4
+expect 0 "" show q:4 --json
+json '[(h["digest"], h["undone"]) for h in d["history"]] == [("'"$old"'", False)] and d["history"][0]["replaced"] > 0'
+expect 0 "$old" rollback q:4 --json
+json 'd["digest"] == "'"$old"'" and d["moved_from"] != d["digest"]'
+expect 0 "undone  " show q:4
+expect 0 "" tag long q:4 --move --json
+json 'd["name"] == "q:4" and d["moved_from"] == "'"$old"'"'
+expect 1 "add --with-history" rm q:4
+expect 2 "exclude each other" rm q:4 --with-history --only-history
+expect 0 "" rm q:4 --only-history
+expect 1 "meant nothing else" rollback q:4
+expect 0 "" tag tiny q:4 --move
+expect 0 "" rm q:4 --with-history
+# A server keeps what it opened; the next one finds what the name means then.
+cat >served.py <<'END'
+import http.client, json, re, subprocess, sys
+aperto, started = sys.argv[1], []
+def serve():
+    server = subprocess.Popen([aperto, "serve", "n", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    started.append(server)
+    return server, int(re.search(r":(\d+)$", server.stdout.readline().strip())[1])
+def digest(port):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    c.request("POST", "/v1/chat/completions", json.dumps({"model": "n", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}),
+              {"Content-Type": "application/json"})
+    return json.load(c.getresponse())["system_fingerprint"][-12:]
+def run(*arguments): return subprocess.run([aperto, *arguments], check=True, capture_output=True, text=True).stdout
+try:
+    run("tag", "tiny", "n")
+    first, port = serve()
+    before = digest(port)
+    run("tag", "long", "n", "--move")
+    assert digest(port) == before == json.loads(run("show", "tiny", "--json"))["digest"][:12]
+    second, port = serve()
+    assert digest(port) == json.loads(run("show", "long", "--json"))["digest"][:12] != before
+finally:
+    for server in started:
+        server.terminate()
+        server.wait(timeout=30)
+run("rm", "n", "--with-history")
+END
+timeout 120 python3 served.py "$aperto" >out 2>err && ok || bad "a server and a name that moves"
+# A file that changed, pulled again: the name moves, and says so.
+"$make_tiny" moving.gguf 512 && expect 0 "" pull moving.gguf
+"$make_tiny" moving.gguf 1024 && expect 0 "aperto rollback moving" pull moving.gguf
+expect 0 "" rollback moving && expect 0 "" show moving --json
+json 'd["context_tokens"] == 512'
+expect 0 "" rm moving --with-history
 expect 0 "is intact" verify tiny
 
 # Answers

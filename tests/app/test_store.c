@@ -1,9 +1,8 @@
 /* The model store: what is found is whole, what was stored stays, what nothing needs goes.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "support.h"
+#include "store_case.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -12,53 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "store/store.h"
 #include "tiny_model.h"
-
-static char folder[] = "/tmp/aperto-store-XXXXXX";
-static char data[256], first[256], second[256]; /* data folder; two models as GGUF files */
-
-/* ---- Help ---------------------------------------------------------------- */
-
-static const char *at(const char *format, const char *part)
-{
-    static char paths[4][1024];
-    static unsigned turn;
-    char *path = paths[turn++ % 4];
-    (void)snprintf(path, sizeof paths[0], format, part);
-    return path;
-}
-
-static const char *in_data(const char *part) { return at(at("%s/models/%%s", data), part); }
-
-static void write_file(const char *path, const char *bytes, size_t count)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, bytes, count), count);
-    close(fd);
-}
-
-static void write_model(const char *path, uint64_t seed)
-{
-    const ap_tiny_model tiny = {.seed = seed, .width = 64, .ffn = 128, .heads = 2, .kv_heads = 1, .layers = 1};
-    ap_buf bytes = {0};
-    ap_tiny_model_write(&tiny, &bytes);
-    write_file(path, bytes.ptr, bytes.len);
-    ap_buf_deinit(&bytes);
-}
-
-/* File names of a part of the store that contain `word`. */
-static unsigned count_files(const char *part, const char *word)
-{
-    unsigned count = 0;
-    DIR *dir = opendir(in_data(part));
-    assert_non_null(dir);
-    for (struct dirent *d; (d = readdir(dir));)
-        count += d->d_name[0] != '.' && strstr(d->d_name, word);
-    closedir(dir);
-    return count;
-}
 
 static void flip_a_bit(const char *path)
 {
@@ -69,62 +22,6 @@ static void flip_a_bit(const char *path)
     byte ^= 4;
     assert_int_equal(pwrite(fd, &byte, 1, 5000), 1);
     close(fd);
-}
-
-static const char *blob_of(const ap_store_entry *entry) { return in_data(at("blobs/%s.aperto", entry->digest)); }
-
-static ap_store *open_store(void)
-{
-    ap_store *store;
-    assert_ok(ap_store_open(&store, data, AP_SANDBOX_FULL, err));
-    return store;
-}
-
-static ap_store_entry import(ap_store *store, const char *path, const char *name)
-{
-    ap_store_entry entry;
-    assert_ok(ap_store_import(store, path, name, NULL, NULL, &entry, err));
-    return entry;
-}
-
-/* The call fails with this status, and its message has this word. */
-#define assert_refused(wanted, word, expression)                                                          \
-    do {                                                                                                  \
-        ap_error refused_ = {0}, *err = &refused_;                                                        \
-        ap_status got_ = (expression);                                                                    \
-        if (got_ != (wanted) || !strstr(refused_.message, word))                                          \
-            fail_msg("%s: %s (%s)", #expression, ap_status_text(got_), refused_.message);                 \
-    } while (0)
-
-static void remove_tree(const char *path)
-{
-    char command[1200];
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", path);
-    assert_int_equal(system(command), 0);
-}
-
-static int make_models(void **state)
-{
-    assert_non_null(mkdtemp(folder));
-    (void)snprintf(data, sizeof data, "%s/data", folder);
-    (void)snprintf(first, sizeof first, "%s/First Model.Q4.gguf", folder);
-    (void)snprintf(second, sizeof second, "%s/second.gguf", folder);
-    return 0;
-}
-
-static int remove_models(void **state)
-{
-    remove_tree(folder);
-    return 0;
-}
-
-/* Each test begins with an empty store and two fresh files. */
-static int begin(void **state)
-{
-    remove_tree(data);
-    write_model(first, 1);
-    write_model(second, 2);
-    return 0;
 }
 
 /* ---- Names and folders --------------------------------------------------- */
@@ -206,14 +103,14 @@ static void equal_sources_share_a_blob_which_goes_with_the_last_name(void **stat
     ap_store_entry a = import(store, first, "a"), b = import(store, first, "b");
     assert_string_equal(a.digest, b.digest);
     assert_int_equal(count_files("blobs", ".aperto"), 1);
-    assert_ok(ap_store_remove(store, "a", err));
+    assert_ok(ap_store_remove(store, "a", false, err));
     assert_int_equal(count_files("blobs", ".aperto"), 1);
     int fd;
     assert_ok(ap_store_resolve(store, "b", NULL, NULL, &b, &fd, err));
     close(fd);
-    assert_ok(ap_store_remove(store, "b", err));
+    assert_ok(ap_store_remove(store, "b", false, err));
     assert_int_equal(count_files("blobs", ".aperto"), 0);
-    assert_refused(AP_E_NOTFOUND, "no model 'b'", ap_store_remove(store, "b", err));
+    assert_refused(AP_E_NOTFOUND, "no model 'b'", ap_store_remove(store, "b", false, err));
     ap_store_close(&store);
 }
 
@@ -363,7 +260,7 @@ static void an_import_that_is_killed_is_no_model(void **state)
         assert_true(status == AP_OK || status == AP_E_NOTFOUND);
         if (status == AP_OK) {
             close(fd);
-            assert_ok(ap_store_remove(store, "a", err));
+            assert_ok(ap_store_remove(store, "a", false, err));
         }
     }
     ap_store_entry a = import(store, first, "a");
@@ -406,7 +303,7 @@ static void a_damaged_manifest_is_named_and_others_go_on(void **state)
     /* Nobody knows which blob it meant, so none goes; it can be removed, and then the blob goes. */
     (void)import(store, first, "c");
     assert_int_equal(count_files("blobs", ".aperto"), 2);
-    assert_ok(ap_store_remove(store, "b", err));
+    assert_ok(ap_store_remove(store, "b", false, err));
     assert_int_equal(count_files("blobs", ".aperto"), 1);
     assert_int_equal(access(blob_of(&a), R_OK), 0);
     ap_store_close(&store);
@@ -427,13 +324,14 @@ static void a_long_manifest_is_refused(void **state)
     ap_store *store = open_store();
     ap_store_entry entry;
     (void)import(store, first, "a");
-    char *big = calloc(1, 100000);
+    char *big = calloc(1, 600000);
     assert_non_null(big);
-    memset(big, ' ', 100000);
-    write_file(in_data("names/b.json"), big, 100000);
+    memset(big, ' ', 600000);
+    write_file(in_data("names/b.json"), big, 600000);
     free(big);
     assert_refused(AP_E_LIMIT, "limit", ap_store_find(store, "b", &entry, err));
-    assert_ok(ap_store_remove(store, "b", err));
+    assert_refused(AP_E_LIMIT, "limit", ap_store_import(store, first, "b", NULL, NULL, &entry, err));
+    assert_ok(ap_store_remove(store, "b", false, err));
     ap_store_close(&store);
 }
 
@@ -554,10 +452,10 @@ static void a_cached_file_is_removed_by_its_path(void **state)
     int fd;
     assert_ok(ap_store_resolve(store, first, NULL, NULL, &a, &fd, err));
     close(fd);
-    assert_ok(ap_store_remove(store, first, err));
+    assert_ok(ap_store_remove(store, first, false, err));
     assert_int_equal(count_files("blobs", ""), 0);
     assert_int_equal(access(first, R_OK), 0);
-    assert_refused(AP_E_NOTFOUND, "nothing was packed", ap_store_remove(store, first, err));
+    assert_refused(AP_E_NOTFOUND, "nothing was packed", ap_store_remove(store, first, false, err));
     ap_store_close(&store);
 }
 
@@ -604,6 +502,17 @@ static ap_status use_all(void *context)
         status = ap_store_find(store, "b", &entry, &err);
     if (status == AP_OK) /* known already: nothing is packed */
         status = ap_store_import(store, first, "a", NULL, NULL, &entry, &err);
+    if (status == AP_OK)
+        status = ap_store_tag(store, "b", "n", true, &entry, &err);
+    if (status == AP_OK)
+        status = ap_store_tag(store, "a", "n", true, &entry, &err);
+    if (status == AP_OK)
+        status = ap_store_history(store, "n", &entries, &count, &err);
+    ap_free(status == AP_OK ? entries : NULL);
+    if (status == AP_OK)
+        status = ap_store_rollback(store, "n", &entry, &err);
+    if (status == AP_OK)
+        status = ap_store_forget(store, "n", &count, &err);
     ap_store_close(&store);
     return status;
 }
@@ -688,7 +597,7 @@ static void a_folder_by_path_is_packed_once_and_again_when_a_file_changes(void *
     assert_string_not_equal(entry.digest, digest);
     assert_int_equal(count_files("cache", ".json"), 1); /* the old one went, */
     assert_int_equal(count_files("blobs", ".aperto"), 1); /* and its blob */
-    assert_ok(ap_store_remove(store, path, err));
+    assert_ok(ap_store_remove(store, path, false, err));
     assert_int_equal(count_files("blobs", ".aperto"), 0);
     ap_store_close(&store);
 }
