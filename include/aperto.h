@@ -97,16 +97,17 @@ typedef struct ap_import_options {
 AP_API ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *options,
                                  ap_import_report *report, ap_error *err);
 
-/* A file of a folder, by its plain name; the descriptor is open for reading. */
+/* One of the files that make a model, by its plain name; the descriptor is open for reading. */
 typedef struct ap_import_file {
     const char *name;
     int fd;
 } ap_import_file;
 
-/* The same for a model in the form of a Hugging Face folder: config.json, *.safetensors (one, or several with
- * model.safetensors.index.json), and the files of its tokenizer.  No other file is looked for. */
-AP_API ap_status ap_model_import_folder(const ap_import_file *files, size_t file_count, int out_fd,
-                                        const ap_import_options *options, ap_import_report *report, ap_error *err);
+/* The same for a model of several files: a Hugging Face folder (config.json, *.safetensors, one or several with
+ * model.safetensors.index.json, and the files of its tokenizer; no other is looked for), or all parts of a split GGUF
+ * file (NAME-00001-of-00003.gguf and so on, in any order). */
+AP_API ap_status ap_model_import_files(const ap_import_file *files, size_t file_count, int out_fd,
+                                       const ap_import_options *options, ap_import_report *report, ap_error *err);
 
 /* ---- Quantisation: from floats to fewer bits ----------------------------- */
 

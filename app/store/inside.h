@@ -63,10 +63,10 @@ ap_status ap_store_check_name(const char *name, ap_error *err);
 
 /* A model given by path, all its files open. */
 typedef struct ap_store_source {
-    ap_import_file *files; /* of a folder, by name; else one without a name */
+    ap_import_file *files; /* of a folder or parts, by name; else one without a name */
     int *fds;              /* the same descriptors */
     size_t count;
-    bool is_folder;
+    bool is_many; /* a folder, or a file in parts */
     ap_file_stamp stamp;
 } ap_store_source;
 

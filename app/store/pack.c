@@ -30,7 +30,7 @@ static ap_status pack_in_worker(ap_oneshot *self, void *context, ap_error *err)
                                  .progress_context = self};
     ap_import_report report = {0};
     const ap_store_source *s = &job->source;
-    AP_TRY(s->is_folder ? ap_model_import_folder(s->files, s->count, job->out_fd, &options, &report, err)
+    AP_TRY(s->is_many ? ap_model_import_files(s->files, s->count, job->out_fd, &options, &report, err)
                         : ap_model_import(s->fds[0], job->out_fd, &options, &report, err));
     return ap_oneshot_write(self, &report, sizeof report, err);
 }
@@ -134,7 +134,7 @@ static ap_status pack(const ap_store *store, pack_job *job, ap_progress *progres
     if (status == AP_OK)
         status = ap_store_source_stamp(&job->source, &stamp, err);
     if (status == AP_OK && !ap_file_stamp_equal(&stamp, &job->source.stamp))
-        status = ap_fail(err, AP_E_STATE, "the %s changed while it was read", job->source.is_folder ? "folder" : "file");
+        status = ap_fail(err, AP_E_STATE, "%s changed while it was read", job->source.is_many ? "one of its files" : "the file");
     if (status == AP_OK)
         status = ap_hash_file(file.fd, AP_HASH_BLAKE2B, entry->digest, NULL, NULL, err);
     if (status == AP_OK)

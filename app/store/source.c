@@ -1,4 +1,5 @@
-/* What people name by a path: one GGUF file, or a folder with the files of one model.
+/* What people name by a path: one GGUF file, one of the parts of a split one (that means all of them), or a folder with
+ * the files of one model.
  *
  * The front lists the folder, opens what a model can consist of, and hashes it; it reads no byte with a
  * meaning.  Names that a file of the model mentions are looked up among these by the worker and never opened.
@@ -132,27 +133,76 @@ static ap_status open_folder(ap_store_source *s, const char *path, found_names *
     return AP_OK;
 }
 
+/* NAME-00001-of-00003.gguf: how many parts there are; 0 if the name says nothing of parts. */
+static unsigned parts_of_name(const char *path, size_t *stem)
+{
+    static const char pattern[] = "-00000-of-00000.gguf"; /* 0: any digit */
+    size_t length = strlen(path);
+    if (length < sizeof pattern)
+        return 0;
+    *stem = length - (sizeof pattern - 1);
+    for (size_t i = 0; i < sizeof pattern - 1; i++) {
+        char c = path[*stem + i];
+        if (pattern[i] == '0' ? c < '0' || c > '9' : c != pattern[i])
+            return 0;
+    }
+    return (unsigned)strtoul(path + *stem + sizeof "-00000-of-" - 1, NULL, 10);
+}
+
+static ap_status open_parts(ap_store_source *s, const char *path, size_t stem, unsigned count, ap_error *err)
+{
+    if (count > FILES_MAX)
+        return ap_fail(err, AP_E_LIMIT, "a model in %u parts; at most %d are read", count, FILES_MAX);
+    for (unsigned i = 1; i <= count; i++) {
+        char part[AP_STORE_PATH_ROOM];
+        if (snprintf(part, sizeof part, "%.*s-%05u-of-%05u.gguf", (int)stem, path, i, count) >= (int)sizeof part)
+            return ap_fail(err, AP_E_LIMIT, "the path is longer than %zu bytes", sizeof part - 1);
+        const char *slash = strrchr(part, '/');
+        char *name = ap_strndup(slash ? slash + 1 : part, sizeof part);
+        if (!name)
+            return ap_fail_nomem(err, sizeof part);
+        AP_TRY(add_file(s, part, name, err));
+    }
+    return AP_OK;
+}
+
+static ap_status open_files(ap_store_source *s, const char *path, unsigned parts, size_t stem, ap_error *err)
+{
+    found_names *names;
+    size_t room = s->is_many ? FILES_MAX : 1;
+    s->files = ap_alloc_zero(room, sizeof *s->files);
+    s->fds = ap_alloc_zero(room, sizeof *s->fds);
+    if (!s->files || !s->fds)
+        return ap_fail_nomem(err, room * sizeof *s->files);
+    if (parts > 1)
+        return open_parts(s, path, stem, parts, err);
+    if (!s->is_many)
+        return add_file(s, path, NULL, err);
+    names = ap_alloc_zero(1, sizeof *names);
+    if (!names)
+        return ap_fail_nomem(err, sizeof *names);
+    ap_status status = open_folder(s, path, names, err);
+    for (size_t i = 0; i < names->count; i++)
+        ap_free(names->names[i]);
+    ap_free(names);
+    return status;
+}
+
 ap_status ap_store_source_open(ap_store_source *out, const char *path, ap_error *err)
 {
     struct stat st;
-    *out = (ap_store_source){.is_folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode)};
-    size_t room = out->is_folder ? FILES_MAX : 1;
-    out->files = ap_alloc_zero(room, sizeof *out->files);
-    out->fds = ap_alloc_zero(room, sizeof *out->fds);
-    found_names *names = ap_alloc_zero(1, sizeof *names);
-    ap_status status;
-    if (!out->files || !out->fds || !names)
-        status = ap_fail_nomem(err, room * sizeof *out->files + sizeof *names);
-    else
-        status = out->is_folder ? open_folder(out, path, names, err) : add_file(out, path, NULL, err);
-    for (size_t i = 0; names && i < names->count; i++)
-        ap_free(names->names[i]);
-    ap_free(names);
+    size_t stem = 0;
+    bool is_folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    unsigned parts = is_folder ? 0 : parts_of_name(path, &stem);
+    *out = (ap_store_source){.is_many = is_folder || parts > 1};
+    ap_status status = open_files(out, path, parts, stem, err);
     for (size_t i = 0; i < out->count; i++)
         out->files[i].fd = out->fds[i];
+    if (status == AP_OK && !is_folder && fstat(out->fds[0], &st) != 0) /* of parts the first stands for all */
+        status = ap_fail(err, AP_E_IO, "the file cannot be looked at: %s", strerror(errno));
     if (status == AP_OK)
         status = ap_store_source_stamp(out, &out->stamp, err);
-    if (status == AP_OK && out->is_folder) {
+    if (status == AP_OK && out->is_many) {
         out->stamp.device = st.st_dev;
         out->stamp.inode = st.st_ino;
     }
@@ -175,10 +225,10 @@ void ap_store_source_close(ap_store_source *s)
 
 /* ---- What it is made of ---- */
 
-/* Of a folder: its own place, all bytes, and for the times a digest of the names and stamps of its files. */
+/* Of several files: their place, all bytes, and for the times a digest of the names and stamps of its files. */
 ap_status ap_store_source_stamp(const ap_store_source *s, ap_file_stamp *stamp, ap_error *err)
 {
-    if (!s->is_folder)
+    if (!s->is_many)
         return ap_file_stamp_of(s->fds[0], stamp, err);
     ap_hash hash;
     ap_file_stamp one;
@@ -215,7 +265,7 @@ static void report_part(void *context, uint64_t done, uint64_t total)
 ap_status ap_store_source_hash(const ap_store_source *s, char sha256[AP_HASH_HEX], ap_progress *progress, void *context, ap_error *err)
 {
     part p = {.progress = progress, .context = context, .total = s->stamp.bytes};
-    if (!s->is_folder)
+    if (!s->is_many)
         return ap_hash_file(s->fds[0], AP_HASH_SHA256, sha256, report_part, &p, err);
     ap_hash hash;
     ap_hash_begin(&hash, AP_HASH_SHA256);

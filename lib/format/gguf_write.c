@@ -71,7 +71,7 @@ ap_status ap_gguf_writer_copy_keys(ap_gguf_writer *w, const ap_gguf *source, con
 {
     for (uint32_t i = 0; i < ap_gguf_key_count(source); i++) {
         const ap_gguf_key *key = ap_gguf_key_at(source, i);
-        if (ap_str_is(key->name, "general.alignment") || (except && ap_str_starts(key->name, ap_str_from(except))))
+        if (ap_str_is(key->name, "general.alignment") || ap_str_starts(key->name, AP_STR("split.")) || (except && ap_str_starts(key->name, ap_str_from(except))))
             continue;
         AP_TRY(put_name(w, key->name, key->kind, err));
         if (key->kind == AP_GGUF_ARRAY) {

@@ -24,8 +24,8 @@ typedef struct ap_gguf_writer ap_gguf_writer;
 ap_status ap_gguf_writer_create(ap_gguf_writer **out, uint32_t alignment, ap_error *err);
 void ap_gguf_writer_destroy(ap_gguf_writer **writer);
 
-/* Keys of `source` but those whose name starts with `except` (NULL: none) and general.alignment, which is the
- * writer's own.  They are copied. */
+/* Keys of `source` but those whose name starts with `except` (NULL: none), general.alignment, which is the
+ * writer's own, and split.*, which say that the source is a part of something.  They are copied. */
 ap_status ap_gguf_writer_copy_keys(ap_gguf_writer *writer, const ap_gguf *source, const char *except, ap_error *err);
 ap_status ap_gguf_writer_u32(ap_gguf_writer *writer, const char *name, uint32_t value, ap_error *err);
 ap_status ap_gguf_writer_f32(ap_gguf_writer *writer, const char *name, float value, ap_error *err);

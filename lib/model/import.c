@@ -43,26 +43,6 @@ typedef struct import {
 
 /* ---- Checking ---- */
 
-/* A model may be split over files (each with a number from 0); one of them alone is no model. */
-static ap_status refuse_part(const ap_gguf *gguf, ap_error *err)
-{
-    const struct {
-        const char *key;
-        uint32_t high;
-    } limits[] = {{"split.count", 1}, {"split.no", 0}, {"split.tensors.count", ap_gguf_tensor_count(gguf)}};
-    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        uint32_t value;
-        if (!ap_gguf_find(gguf, ap_str_from(limits[i].key)))
-            continue;
-        AP_TRY(ap_gguf_get_u32(gguf, limits[i].key, &value, err));
-        if (value > limits[i].high)
-            return ap_fail(err, AP_E_UNSUPPORTED,
-                           "key '%s' is %u: the file is a part of a split model; this release reads models in one file",
-                           limits[i].key, value);
-    }
-    return AP_OK;
-}
-
 static ap_status read_architecture(import *im, ap_error *err)
 {
     ap_str name, type;
@@ -73,7 +53,6 @@ static ap_status read_architecture(import *im, ap_error *err)
             return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.type' is '%.*s'; a model is needed",
                            (int)(type.len < 40 ? type.len : 40), type.ptr);
     }
-    AP_TRY(refuse_part(im->source->keys, err));
     im->arch = ap_arch_find(name);
     if (!im->arch)
         return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.architecture' is '%.*s'; this release has: %s",
@@ -380,11 +359,11 @@ ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *op
     return import_source(&source, out_fd, options, report_out, err);
 }
 
-ap_status ap_model_import_folder(const ap_import_file *files, size_t file_count, int out_fd, const ap_import_options *options,
-                                 ap_import_report *report_out, ap_error *err)
+ap_status ap_model_import_files(const ap_import_file *files, size_t file_count, int out_fd, const ap_import_options *options,
+                                ap_import_report *report_out, ap_error *err)
 {
     ap_source source;
     AP_TRY(check_options(options, err));
-    AP_TRY(ap_source_open_folder(&source, files, file_count, err));
+    AP_TRY(ap_source_open_files(&source, files, file_count, err));
     return import_source(&source, out_fd, options, report_out, err);
 }

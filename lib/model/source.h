@@ -1,6 +1,6 @@
 /* source.h - what a model is imported from, in GGUF's terms.
  *
- * A GGUF file is in these terms already (source_gguf.c).  A Hugging Face folder is put into them
+ * A GGUF file is in these terms already (source_gguf.c), and so are the parts of a split one (source_split.c).  A Hugging Face folder is put into them
  * (hf_source.c): config.json and the tokenizer become keys, tensors get their GGUF names, and
  * rows that GGUF has in another order are handed out in that order.  So import.c is
  * written once, and a model packs to the same weights wherever it came from.
@@ -30,7 +30,14 @@ struct ap_source {
 };
 
 ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err);
+/* The files of a folder, or, where the first is called *.gguf, the parts of a split GGUF file. */
+ap_status ap_source_open_files(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
 ap_status ap_source_open_folder(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
+ap_status ap_source_open_split(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
+/* Keys of a part of a split GGUF file: its number from 0, how many parts and tensors there are in all. */
+#define AP_SPLIT_NO "split.no"
+#define AP_SPLIT_COUNT "split.count"
+#define AP_SPLIT_TENSORS "split.tensors.count"
 /* A zeroed source is fine. */
 void ap_source_close(ap_source *source);
 

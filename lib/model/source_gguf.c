@@ -33,6 +33,13 @@ void ap_source_close(ap_source *s)
     *s = (ap_source){0};
 }
 
+ap_status ap_source_open_files(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err)
+{
+    size_t length = file_count ? strlen(files[0].name) : 0;
+    bool is_gguf = length > 5 && strcmp(files[0].name + length - 5, ".gguf") == 0;
+    return is_gguf ? ap_source_open_split(out, files, file_count, err) : ap_source_open_folder(out, files, file_count, err);
+}
+
 /* ---- A GGUF file ---- */
 
 static const unsigned char *gguf_rows(const ap_source *s, uint32_t tensor, uint64_t first, uint64_t count, unsigned char *room)
@@ -62,6 +69,25 @@ static ap_status refuse_others(const ap_mapping *file, ap_error *err)
     return AP_OK;
 }
 
+/* A model may be split over files (each with a number from 0); one of them alone is no model. */
+static ap_status refuse_part(const ap_gguf *gguf, ap_error *err)
+{
+    const struct {
+        const char *key;
+        uint32_t high;
+    } limits[] = {{AP_SPLIT_COUNT, 1}, {AP_SPLIT_NO, 0}, {AP_SPLIT_TENSORS, ap_gguf_tensor_count(gguf)}};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        uint32_t value;
+        if (!ap_gguf_find(gguf, ap_str_from(limits[i].key)))
+            continue;
+        AP_TRY(ap_gguf_get_u32(gguf, limits[i].key, &value, err));
+        if (value > limits[i].high)
+            return ap_fail(err, AP_E_UNSUPPORTED, "key '%s' is %u: the file is one part of a split model; the others belong beside it, "
+                           "named as NAME-00001-of-00003.gguf", limits[i].key, value);
+    }
+    return AP_OK;
+}
+
 ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err)
 {
     *out = (ap_source){0};
@@ -76,6 +102,8 @@ ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err)
         status = refuse_others(file, err);
     if (status == AP_OK)
         status = ap_gguf_open(&out->keys, file->ptr, file->len, err);
+    if (status == AP_OK)
+        status = refuse_part(out->keys, err);
     if (status != AP_OK) {
         ap_source_close(out);
         return status;

@@ -139,6 +139,39 @@ static void a_blob_in_use_stays_the_same_file(void **state)
     ap_store_close(&store);
 }
 
+static void write_parts(unsigned count)
+{
+    static const ap_tiny_model tiny = {.seed = 9, .layers = 1, .width = 8, .heads = 2, .kv_heads = 1, .ffn = 8, .context = 64};
+    ap_tiny_file parts[AP_TINY_FILES_MAX];
+    assert_int_equal(ap_tiny_model_parts(&tiny, count, parts), count);
+    for (unsigned i = 0; i < count; i++)
+        write_file(at(at("%s/%%s", folder), parts[i].name), parts[i].bytes.ptr, parts[i].bytes.len);
+    ap_tiny_files_deinit(parts, count);
+}
+
+static void any_part_of_a_split_file_means_all_of_them(void **state)
+{
+    ap_store *store = open_store();
+    ap_store_entry entry, again;
+    int fd;
+    write_parts(3);
+    assert_ok(ap_store_resolve(store, at("%s/tiny-00002-of-00003.gguf", folder), NULL, NULL, &entry, &fd, err));
+    close(fd);
+    assert_ok(ap_store_resolve(store, at("%s/tiny-00001-of-00003.gguf", folder), NULL, NULL, &again, &fd, err));
+    close(fd);
+    assert_string_equal(entry.digest, again.digest);
+
+    assert_int_equal(unlink(at("%s/tiny-00003-of-00003.gguf", folder)), 0);
+    assert_refused(AP_E_NOTFOUND, "tiny-00003-of-00003.gguf",
+                   ap_store_import(store, at("%s/tiny-00001-of-00003.gguf", folder), "x", NULL, NULL, &entry, err));
+    assert_int_equal(symlink("/dev/zero", at("%s/tiny-00003-of-00003.gguf", folder)), 0);
+    assert_refused(AP_E_ARG, "device", ap_store_import(store, at("%s/tiny-00001-of-00003.gguf", folder), "x", NULL, NULL, &entry, err));
+    static const char *const parts[] = {"00001", "00002", "00003"};
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(unlink(at(at("%s/tiny-%%s-of-00003.gguf", folder), parts[i])), 0);
+    ap_store_close(&store);
+}
+
 static void a_refused_file_leaves_nothing(void **state)
 {
     ap_store *store = open_store();
@@ -659,6 +692,7 @@ int main(void)
         T(equal_sources_share_a_blob_which_goes_with_the_last_name),
         T(a_name_in_use_keeps_its_meaning),
         T(a_blob_in_use_stays_the_same_file),
+        T(any_part_of_a_split_file_means_all_of_them),
         T(a_refused_file_leaves_nothing),
         T(a_full_disk_keeps_what_was_there),
         T(leftovers_of_a_cut_off_import_are_no_models_and_go),

@@ -1,4 +1,5 @@
-/* A model folder: config.json up to the first NUL, model.safetensors behind it.
+/* A model of two files: config.json up to the first NUL, model.safetensors behind it; or, behind "PARTS" and two bytes of
+ * length, the first part of a GGUF file and the second.
  *
  * Holds: what is refused is refused in one line and before a byte is written; what is imported can be opened.
  *
@@ -29,15 +30,20 @@ static int file_of(const void *bytes, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const uint8_t *end = size ? memchr(data, 0, size) : NULL;
-    size_t config_bytes = end ? (size_t)(end - data) : size;
-    ap_import_file files[] = {{"config.json", file_of(data, config_bytes)},
-                              {"model.safetensors", file_of(end ? end + 1 : data, end ? size - config_bytes - 1 : 0)}};
+    bool is_parts = size >= 7 && memcmp(data, "PARTS", 5) == 0;
+    const uint8_t *first = is_parts ? data + 7 : data, *end = data + size, *second = end;
+    if (is_parts)
+        second = (size_t)(end - first) > (size_t)(data[5] | data[6] << 8) ? first + (data[5] | data[6] << 8) : end;
+    else if (size && memchr(data, 0, size))
+        second = memchr(data, 0, size);
+    size_t skip = !is_parts && second < end;
+    ap_import_file files[] = {{is_parts ? "a-00001-of-00002.gguf" : "config.json", file_of(first, (size_t)(second - first))},
+                              {is_parts ? "a-00002-of-00002.gguf" : "model.safetensors", file_of(second + skip, (size_t)(end - second) - skip)}};
     int out = memfd_create("packed", MFD_CLOEXEC);
     ap_import_options options = {.size = sizeof options};
     ap_import_report report = {0};
     ap_error err = {0};
-    ap_status status = ap_model_import_folder(files, 2, out, &options, &report, &err);
+    ap_status status = ap_model_import_files(files, 2, out, &options, &report, &err);
     if (status == AP_OK) {
         ap_model *model;
         hold(ap_model_open(&model, out, &err) == AP_OK);

@@ -50,7 +50,7 @@ static bool import(const char *folder, int packed)
     ap_import_options options = {.size = sizeof options};
     ap_import_report report;
     ap_error error = {0};
-    ap_status status = ap_model_import_folder(files, count, packed, &options, &report, &error);
+    ap_status status = ap_model_import_files(files, count, packed, &options, &report, &error);
     for (size_t i = 0; i < count; i++)
         close(files[i].fd);
     if (status == AP_E_UNSUPPORTED && strstr(error.message, "'architectures' is"))

@@ -1,4 +1,5 @@
-/* A model as a folder: the same weights and logits as from GGUF, and what is refused, by name.
+/* A model as a folder, or as a GGUF file in parts: the same weights and logits as from one GGUF file, and what is
+ * refused, by name.
  *
  * The folders are seeded tiny models; cases change config.json or one tensor.
  *
@@ -30,7 +31,7 @@ static ap_status import_files(const ap_tiny_file *files, size_t count, int packe
     for (size_t i = 0; i < count; i++)
         list[i] = (ap_import_file){files[i].name, file_of(&files[i].bytes)};
     ap_import_options options = {.size = sizeof options};
-    ap_status status = ap_model_import_folder(list, count, packed, &options, report, error);
+    ap_status status = ap_model_import_files(list, count, packed, &options, report, error);
     for (size_t i = 0; i < count; i++)
         close(list[i].fd);
     return status;
@@ -108,6 +109,85 @@ static void a_folder_packs_to_the_weights_of_its_gguf(void **state)
         close_packed(&gguf);
         close_packed(&folder);
     }
+}
+
+/* ---- Parts ---- */
+
+static void parts_pack_to_the_weights_of_the_whole(void **state)
+{
+    for (unsigned parts = 1; parts <= 5; parts++) {
+        ap_tiny_file files[AP_TINY_FILES_MAX];
+        size_t count = ap_tiny_model_parts(&small, parts, files);
+        for (unsigned turn = 0; turn < parts; turn++) { /* their order is of no account */
+            ap_tiny_file first = files[0];
+            memmove(files, files + 1, (count - 1) * sizeof *files);
+            files[count - 1] = first;
+            ap_import_report report;
+            int out = ap_test_temporary();
+            assert_ok(import_files(files, count, out, &report, err));
+            packed_file whole = pack_gguf(&small), joined = open_packed(out);
+            assert_same_weights(&whole, &joined);
+            assert_null(ap_gguf_find(ap_packed_gguf(joined.packed), AP_STR("split.count")));
+            close_packed(&whole);
+            close_packed(&joined);
+        }
+        ap_tiny_files_deinit(files, count);
+    }
+}
+
+static void expect_no_parts(const ap_tiny_file *files, size_t count, ap_status status, const char *first, const char *second)
+{
+    ap_error error = {0};
+    ap_import_report report;
+    int out = ap_test_temporary();
+    assert_int_equal(import_files(files, count, out, &report, &error), status);
+    if (!strstr(error.message, first) || !strstr(error.message, second))
+        fail_msg("'%s' does not say '%s' and '%s'", error.message, first, second);
+    assert_int_equal(lseek(out, 0, SEEK_END), 0);
+    close(out);
+}
+
+/* The number behind a key; a part has each key once. */
+static void set_number(ap_tiny_file *file, const char *key, int number)
+{
+    char *at = memmem(file->bytes.ptr, file->bytes.len, key, strlen(key));
+    assert_non_null(at);
+    memcpy(at + strlen(key) + 4, &number, 2);
+}
+
+static void parts_that_do_not_make_a_model_are_refused_by_name(void **state)
+{
+    ap_tiny_file files[AP_TINY_FILES_MAX], others[AP_TINY_FILES_MAX];
+    size_t count = ap_tiny_model_parts(&small, 3, files);
+    expect_no_parts(files, 2, AP_E_FORMAT, "00001-of-00003", "3 parts; there are 2");
+    expect_no_parts(files, 1, AP_E_FORMAT, "00001-of-00003", "3 parts; there are 1");
+    ap_tiny_file twice[] = {files[0], files[1], files[1]};
+    expect_no_parts(twice, 3, AP_E_FORMAT, "00002-of-00003", "a second part with the number 1");
+    ap_tiny_file with_more[] = {files[0], files[1], files[2], files[2]};
+    expect_no_parts(with_more, 4, AP_E_FORMAT, "00001-of-00003", "3 parts; there are 4");
+
+    set_number(&files[2], "split.no", 7);
+    expect_no_parts(files, count, AP_E_FORMAT, "00003-of-00003", "number 7 of 3");
+    set_number(&files[2], "split.no", 2);
+    set_number(&files[2], "split.tensors.count", 5);
+    expect_no_parts(files, count, AP_E_FORMAT, "00003-of-00003", "5 tensors");
+    for (size_t i = 0; i < count; i++)
+        set_number(&files[i], "split.tensors.count", 21);
+    expect_no_parts(files, count, AP_E_FORMAT, "split.tensors.count", "21");
+    for (size_t i = 0; i < count; i++)
+        set_number(&files[i], "split.tensors.count", 20);
+
+    /* The middle of another model. */
+    ap_tiny_model other = small;
+    other.layers = 3;
+    assert_int_equal(ap_tiny_model_parts(&other, 3, others), 3);
+    ap_tiny_file mixed[] = {files[0], others[1], files[2]};
+    expect_no_parts(mixed, count, AP_E_FORMAT, "00002-of-00003", "tensors");
+    ap_tiny_file config[] = {files[0], files[1], {"notes.gguf", files[2].bytes}};
+    config[2].bytes.len = 16;
+    expect_no_parts(config, count, AP_E_FORMAT, "", "");
+    ap_tiny_files_deinit(files, count);
+    ap_tiny_files_deinit(others, 3);
 }
 
 /* ---- Changing a folder ---- */
@@ -373,7 +453,21 @@ static ap_status import_once(void *context)
         packed = ap_test_temporary();
     assert_int_equal(ftruncate(packed, 0), 0);
     assert_int_equal(lseek(packed, 0, SEEK_SET), 0);
-    return ap_model_import_folder(list, 4, packed, &options, &report, NULL);
+    return ap_model_import_files(list, 4, packed, &options, &report, NULL);
+}
+
+static void the_end_of_memory_leaves_no_part(void **state)
+{
+    ap_tiny_file files[AP_TINY_FILES_MAX];
+    ap_import_file list[4];
+    ap_tiny_model tiny = {.seed = 3, .layers = 1, .width = 8, .heads = 2, .kv_heads = 1, .ffn = 8, .context = 16};
+    assert_int_equal(ap_tiny_model_parts(&tiny, 4, files), 4);
+    for (size_t i = 0; i < 4; i++)
+        list[i] = (ap_import_file){files[i].name, file_of(&files[i].bytes)};
+    ap_test_each_oom(import_once, list);
+    for (size_t i = 0; i < 4; i++)
+        close(list[i].fd);
+    ap_tiny_files_deinit(files, 4);
 }
 
 static void the_end_of_memory_leaves_nothing(void **state)
@@ -401,6 +495,9 @@ int main(void)
         cmocka_unit_test(eight_bit_floats_are_kept_exactly),
         cmocka_unit_test(llama_3_scaling_becomes_divisors),
         cmocka_unit_test(a_folder_without_a_tokenizer_takes_ids_only),
+        cmocka_unit_test(parts_pack_to_the_weights_of_the_whole),
+        cmocka_unit_test(parts_that_do_not_make_a_model_are_refused_by_name),
+        cmocka_unit_test(the_end_of_memory_leaves_no_part),
         cmocka_unit_test(the_end_of_memory_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

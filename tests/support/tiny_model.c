@@ -9,7 +9,7 @@
 #include "support.h"
 #include "tiny_families.h"
 
-enum { KEY_U32 = 4, KEY_F32 = 6, KEY_BOOL = 7, KEY_STRING = 8, KEY_ARRAY = 9, KEY_I32 = 5, ALIGNMENT = 32 };
+enum { KEY_U16 = 2, KEY_U32 = 4, KEY_F32 = 6, KEY_BOOL = 7, KEY_STRING = 8, KEY_ARRAY = 9, KEY_I32 = 5, ALIGNMENT = 32 };
 
 typedef struct tensor_info {
     char name[64];
@@ -453,6 +453,21 @@ static void deinit(writer *w)
     ap_buf_deinit(&w->tensors);
 }
 
+static void put_file(ap_buf *out, const ap_buf *keys, uint64_t key_count, const ap_buf *infos, uint64_t tensor_count,
+                     const char *data, size_t data_bytes)
+{
+    size_t start = out->len;
+    put(out, "GGUF", 4);
+    put_u32(out, 3);
+    put_u64(out, tensor_count);
+    put_u64(out, key_count);
+    put(out, keys->ptr, keys->len);
+    put(out, infos->ptr, infos->len);
+    while ((out->len - start) % ALIGNMENT)
+        put(out, "", 1);
+    put(out, data, data_bytes);
+}
+
 void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
 {
     ap_tiny_model m = with_defaults(model);
@@ -463,17 +478,73 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
         put_keys(&w, &m);
         put_tensors(&w, &m);
     }
-    size_t start = out->len;
-    put(out, "GGUF", 4);
-    put_u32(out, 3);
-    put_u64(out, w.tensor_count);
-    put_u64(out, w.key_count);
-    put(out, w.keys.ptr, w.keys.len);
-    put(out, w.infos.ptr, w.infos.len);
-    while ((out->len - start) % ALIGNMENT)
-        put(out, "", 1);
-    put(out, w.data.ptr, w.data.len);
+    put_file(out, &w.keys, w.key_count, &w.infos, w.tensor_count, w.data.ptr, w.data.len);
     deinit(&w);
+}
+
+/* ---- Parts ---- */
+
+static void put_split_keys(writer *w, unsigned part, unsigned parts, uint64_t tensor_count)
+{
+    key(w, "split.no", KEY_U16);
+    put_u16(&w->keys, (uint16_t)part);
+    key(w, "split.count", KEY_U16);
+    put_u16(&w->keys, (uint16_t)parts);
+    key(w, "split.tensors.count", KEY_I32);
+    put_u32(&w->keys, (uint32_t)tensor_count);
+}
+
+/* Copies the next entry of `infos`, its data now beginning at `offset`; returns where its data began. */
+static uint64_t move_info(const char **infos, ap_buf *out, uint64_t offset)
+{
+    uint64_t length, was;
+    uint32_t dims;
+    memcpy(&length, *infos, 8);
+    memcpy(&dims, *infos + 8 + length, 4);
+    size_t bytes = 8 + length + 4 + 8ul * dims + 4;
+    memcpy(&was, *infos + bytes, 8);
+    put(out, *infos, bytes);
+    put_u64(out, offset);
+    *infos += bytes + 8;
+    return was;
+}
+
+/* Where the data of the entry at `infos` begins; `end` behind the last. */
+static uint64_t offset_at(const char *infos, const ap_buf *all, uint64_t end)
+{
+    ap_buf nothing = {0};
+    uint64_t offset = infos == all->ptr + all->len ? end : move_info(&infos, &nothing, 0);
+    ap_buf_deinit(&nothing);
+    return offset;
+}
+
+size_t ap_tiny_model_parts(const ap_tiny_model *model, unsigned parts, ap_tiny_file files[AP_TINY_FILES_MAX])
+{
+    ap_tiny_model m = with_defaults(model);
+    writer w = {.random = m.seed};
+    assert_true(parts <= AP_TINY_FILES_MAX && !m.family);
+    put_keys(&w, &m);
+    put_tensors(&w, &m);
+    const char *info = w.infos.ptr;
+    for (unsigned i = 0; i < parts; i++) {
+        uint64_t first = w.tensor_count * i / parts, last = w.tensor_count * (i + 1) / parts;
+        writer part = {0};
+        if (i == 0) {
+            put(&part.keys, w.keys.ptr, w.keys.len);
+            part.key_count = w.key_count;
+        }
+        put_split_keys(&part, i, parts, w.tensor_count);
+        uint64_t start = offset_at(info, &w.infos, w.data.len);
+        for (uint64_t t = first; t < last; t++)
+            (void)move_info(&info, &part.infos, offset_at(info, &w.infos, w.data.len) - start);
+        files[i] = (ap_tiny_file){0};
+        (void)snprintf(files[i].name, sizeof files[i].name, "tiny-%05u-of-%05u.gguf", i + 1, parts);
+        put_file(&files[i].bytes, &part.keys, part.key_count, &part.infos, last - first, w.data.ptr + start,
+                 offset_at(info, &w.infos, w.data.len) - start);
+        deinit(&part);
+    }
+    deinit(&w);
+    return parts;
 }
 
 /* ---- The folder ---- */

@@ -50,6 +50,8 @@ typedef struct ap_tiny_file {
 } ap_tiny_file;
 enum { AP_TINY_FILES_MAX = 8 };
 size_t ap_tiny_model_folder(const ap_tiny_model *model, unsigned shards, ap_tiny_file files[AP_TINY_FILES_MAX]);
+/* The same model, of the llama family, as a GGUF file in parts, the first of which has the keys.  Returns `parts`. */
+size_t ap_tiny_model_parts(const ap_tiny_model *model, unsigned parts, ap_tiny_file files[AP_TINY_FILES_MAX]);
 void ap_tiny_files_deinit(ap_tiny_file *files, size_t count);
 /* An empty temporary file, open for reading and writing, unlinked already. */
 int ap_test_temporary(void);
