@@ -4,6 +4,8 @@
  *     hf_config.c  config.json: the family, and its numbers as GGUF keys
  *     hf_vocab.c   the tokenizer, the special tokens and the chat template as GGUF keys
  *     hf_source.c  tensors under their GGUF names, rows in GGUF's order
+ *     hf_rows.c    which rows of a folder's matrix are those of a rule
+ *     hf_quantized.c  matrices in AWQ, GPTQ, FP8 and MXFP4: what they become, row by row
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -16,7 +18,7 @@
 #include "base/map.h"
 #include "format/gguf_write.h"
 #include "format/safetensors.h"
-#include "model/arch.h"
+#include "model/rules.h"
 
 /* ---- The files ---- */
 
@@ -48,6 +50,8 @@ void ap_hf_files_close(ap_hf_files *files);
 /* False if there is none of that name. */
 bool ap_hf_files_find(const ap_hf_files *files, const char *name, ap_str *bytes);
 ap_hf_weight *ap_hf_files_weight(const ap_hf_files *files, ap_str name); /* NULL if absent */
+/* AP_E_FORMAT with both shapes unless the tensor has this one. */
+ap_status ap_hf_weight_check(const ap_hf_weight *weight, uint32_t dim_count, const uint64_t *shape, ap_error *err);
 /* *root is NULL, with AP_OK, if there is no file of that name; else an object, for the caller to json_decref. */
 ap_status ap_hf_files_json(const ap_hf_files *files, const char *name, json_t **root, ap_error *err);
 
@@ -59,6 +63,60 @@ ap_status ap_hf_config_write(const json_t *config, ap_gguf_writer *keys, const a
  * AP_ROLE_ROPE_DIVISORS, …_LONG or …_SHORT, rope_width / 2 of them; *out is NULL if there is no such scaling. */
 ap_status ap_hf_rope_divisors(const json_t *config, const ap_hparams *sizes, ap_role role, ap_arena *arena, const float **out,
                               ap_error *err);
+
+/* ---- Rows (also of adapters) ---- */
+
+/* Where the rows of a rule are in a folder's tensor (of all experts together), which has `all` of them. */
+typedef struct ap_hf_span {
+    ap_hf_rows rows;
+    unsigned part; /* 0, 1, 2: q, k, v, or gate, up */
+    uint64_t first, step, all;
+} ap_hf_span;
+
+ap_hf_span ap_hf_span_of(const ap_wanted *wanted, const ap_hparams *sizes);
+/* Which row of the folder's tensor is row `row` of the rule's. */
+uint64_t ap_hf_span_row(const ap_hf_span *span, const ap_hparams *sizes, uint64_t row);
+
+/* ---- Quantised matrices ---- */
+
+typedef enum ap_hf_method { AP_HF_PLAIN, AP_HF_GPTQ, AP_HF_AWQ, AP_HF_FP8, AP_HF_MXFP4 } ap_hf_method;
+
+/* "quantization_config" of config.json. */
+typedef struct ap_hf_quantization {
+    ap_hf_method method;
+    uint32_t group_columns;             /* GPTQ and AWQ; 0: a group is a whole row */
+    bool is_zero_less_one;              /* GPTQ: zeros are stored less one (version 1) */
+    bool must_have_groups;              /* GPTQ: columns are in groups of any order */
+    uint32_t block_rows, block_columns; /* FP8: of one scale; 0: there are no blocks */
+} ap_hf_quantization;
+
+/* A matrix [rows][columns]; files are borrowed. */
+typedef struct ap_hf_matrix {
+    ap_hf_method method; /* AP_HF_PLAIN: none, the tensor is one of floats */
+    uint64_t rows, columns;
+    const unsigned char *codes, *zeros, *scales, *groups; /* groups NULL: ascending */
+    ap_dtype scale_dtype;
+    uint64_t group_columns, block_rows, block_columns;
+    bool is_zero_less_one;
+    ap_type type; /* of the rows: equal to the source in every bit */
+    ap_type kept; /* what a model keeps of them: `type`, or one that rounds */
+} ap_hf_matrix;
+
+/* AP_E_UNSUPPORTED names the method, the bits or the packing that this release lacks. */
+ap_status ap_hf_quantization_read(const json_t *config, ap_hf_quantization *out, ap_error *err);
+/* What stands in place of ".weight", or behind the name, of a matrix of this kind; NULL: its name is the plain one. */
+const char *ap_hf_quantized_ending(ap_hf_method method);
+bool ap_hf_is_quantized(const ap_hf_quantization *quantization, const ap_hf_weight *weight);
+/* Scales of activations and keys, which are not rounded to FP8 here. */
+bool ap_hf_is_idle_scale(const ap_hf_quantization *quantization, ap_str name);
+/* Finds what belongs to `codes` (is_quantized) and marks it as used; checks types, shapes, groups and zeros.  `rows` are
+ * those of all experts together; exponents are checked of `expert` alone. */
+ap_status ap_hf_matrix_open(const ap_hf_files *files, const ap_hf_quantization *quantization, const ap_hf_weight *codes,
+                            uint64_t experts, uint64_t expert, uint64_t rows, uint64_t columns, ap_hf_matrix *out, ap_error *err);
+/* One row in matrix->type. */
+void ap_hf_matrix_row(const ap_hf_matrix *matrix, uint64_t row, unsigned char *out);
+/* The F16 that is equal to a number in F8_E4M3 or F8_E5M2. */
+uint16_t ap_hf_half_of_f8(ap_dtype dtype, unsigned char byte);
 
 /* ---- The vocabulary ---- */
 

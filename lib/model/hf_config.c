@@ -25,14 +25,6 @@ static ap_status find_family(const json_t *config, const ap_arch **arch, ap_erro
     if (!*arch)
         return ap_fail(err, AP_E_UNSUPPORTED, "'architectures' is '%.*s'; this release has: %s", (int)(name.len < 60 ? name.len : 60),
                        name.ptr, ap_arch_class_names());
-    const json_t *packing = ap_json_find(config, "quantization_config");
-    if (packing) {
-        ap_str method = AP_STR("unknown");
-        if (ap_json_find(packing, "quant_method"))
-            AP_TRY(ap_json_get_str(packing, "quant_method", &method, err));
-        return ap_fail(err, AP_E_UNSUPPORTED, "'quantization_config.quant_method' is '%.*s'; this release reads folders of plain floats",
-                       (int)(method.len < 40 ? method.len : 40), method.ptr);
-    }
     return AP_OK;
 }
 

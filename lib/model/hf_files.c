@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/hf.h"
 
+#include <stdio.h>
+
 #include "base/alloc.h"
 #include "format/shards.h"
 
@@ -122,6 +124,21 @@ ap_hf_weight *ap_hf_files_weight(const ap_hf_files *f, ap_str name)
 {
     uint32_t index;
     return ap_map_get(&f->weight_index, name, &index) ? &f->weights[index] : NULL;
+}
+
+ap_status ap_hf_weight_check(const ap_hf_weight *w, uint32_t dim_count, const uint64_t *shape, ap_error *err)
+{
+    const ap_safetensor *t = w->tensor;
+    char got[128] = "", wanted[128] = "";
+    size_t used = 0;
+    if (t->dim_count == dim_count && memcmp(t->dims, shape, dim_count * sizeof *shape) == 0)
+        return AP_OK;
+    for (uint32_t i = 0; i < t->dim_count && used < sizeof got - 24; i++)
+        used += (size_t)snprintf(got + used, sizeof got - used, "%s%" PRIu64, i ? ", " : "", t->dims[i]);
+    used = 0;
+    for (uint32_t i = 0; i < dim_count; i++)
+        used += (size_t)snprintf(wanted + used, sizeof wanted - used, "%s%" PRIu64, i ? ", " : "", shape[i]);
+    return ap_fail(err, AP_E_FORMAT, "tensor '%.*s' has the shape [%s]; [%s] is needed", shown(w->name), w->name.ptr, got, wanted);
 }
 
 /* ---- Opening ---- */

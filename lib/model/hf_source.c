@@ -15,14 +15,14 @@
 #include "model/source.h"
 
 /* Where the elements of a tensor come from: that of row r and column c is number
- * base + row(r) * row_step + c * column_step of the folder's tensor, where row() reorders as `rows` says. */
+ * base + row(r) * row_step + c * column_step of the folder's tensor, row() being ap_hf_span_row. */
 typedef struct origin {
     const unsigned char *data;
     ap_dtype dtype;
-    ap_hf_rows rows;
-    unsigned part; /* 0, 1, 2: q, k, v */
+    ap_hf_span span;
     uint64_t base, row_step, column_step;
     bool is_less_one;
+    ap_hf_matrix matrix; /* quantised: its row row(r) instead of all that */
 } origin;
 
 enum { NAME_ROOM = 128 };
@@ -36,7 +36,12 @@ typedef struct folder {
     ap_arena arena;
     ap_gguf_tensor *tensors;
     origin *origins;
+    ap_type *kept; /* per tensor */
     uint32_t count;
+    ap_hf_quantization quantization;
+    uint32_t rounded_4_bits, rounded_fp8; /* matrices that no packed type holds exactly */
+    bool has_idle_scales;
+    char note[256];
     bool is_tied; /* an output matrix in the file repeats the embedding */
     bool must_have_output;
 } folder;
@@ -69,15 +74,34 @@ static void write_name(const folder *f, const ap_wanted *wanted, ap_str rest, ch
                        (int)(rest.ptr + rest.len - number - 2), number + 2);
 }
 
+/* Under its name or that of its codes. */
+static ap_hf_weight *look_up(const folder *f, const char *name)
+{
+    char other[NAME_ROOM + 16];
+    static const char plain[] = ".weight";
+    const char *ending = ap_hf_quantized_ending(f->quantization.method);
+    ap_hf_weight *w = ap_hf_files_weight(&f->files, ap_str_from(name));
+    if (w || !ending)
+        return w;
+    size_t stem = strlen(name);
+    if (ending[0] == '.') {
+        if (stem < sizeof plain || strcmp(name + stem - (sizeof plain - 1), plain) != 0)
+            return NULL;
+        stem -= sizeof plain - 1;
+    }
+    (void)snprintf(other, sizeof other, "%.*s%s", (int)stem, name, ending);
+    return ap_hf_files_weight(&f->files, ap_str_from(other));
+}
+
 /* NULL if absent; `name` is then that of the first alternative. */
 static ap_hf_weight *find_weight(const folder *f, const ap_wanted *wanted, char name[NAME_ROOM])
 {
     ap_str rest, root = ap_str_from(f->arch->hf.root ? f->arch->hf.root : "");
     for (unsigned i = 0; alternative(wanted->rule->hf_name, i, &rest); i++) {
         write_name(f, wanted, rest, name);
-        ap_hf_weight *w = ap_hf_files_weight(&f->files, ap_str_from(name));
+        ap_hf_weight *w = look_up(f, name);
         if (!w && root.len && ap_str_starts(ap_str_from(name), root))
-            w = ap_hf_files_weight(&f->files, ap_str_from(name + root.len));
+            w = look_up(f, name + root.len);
         if (w)
             return w;
     }
@@ -91,6 +115,8 @@ static ap_hf_weight *find_weight(const folder *f, const ap_wanted *wanted, char 
 static ap_status write_keys(folder *f, ap_gguf_writer *keys, ap_error *err)
 {
     ap_status status = ap_hf_config_write(f->config, keys, &f->arch, err);
+    if (status == AP_OK)
+        status = ap_hf_quantization_read(f->config, &f->quantization, err);
     if (status != AP_OK) {
         ap_error_prefix(err, "config.json");
         return status == AP_E_NOTFOUND ? AP_E_FORMAT : status;
@@ -160,27 +186,13 @@ static ap_status add(folder *f, const ap_wanted *wanted, ap_type type, origin fr
     uint64_t rows = is_vector ? 1 : wanted->rows, columns = wanted->columns;
     ap_gguf_tensor *t = &f->tensors[f->count];
     *t = (ap_gguf_tensor){.type = type, .dim_count = is_vector ? 1 : 2, .dims = {columns, rows, 1, 1},
-                          .bytes = rows * columns * ap_type_info_of(type)->block_bytes};
+                          .bytes = rows * ap_row_bytes(type, (uint32_t)columns)};
     t->name = (ap_str){ap_arena_copy(&f->arena, wanted->name, strlen(wanted->name)), strlen(wanted->name)};
     if (!t->name.ptr)
         return ap_fail_nomem(err, sizeof wanted->name);
+    f->kept[f->count] = from.matrix.method ? from.matrix.kept : type;
     f->origins[f->count++] = from;
     return AP_OK;
-}
-
-/* The number of a rule among those that share a tensor. */
-static unsigned part_of(ap_role role)
-{
-    switch ((int)role) {
-    case AP_ROLE_K:
-    case AP_ROLE_K_BIAS:
-    case AP_ROLE_UP:
-    case AP_ROLE_EXPERT_UP:
-    case AP_ROLE_EXPERT_UP_BIAS: return 1;
-    case AP_ROLE_V:
-    case AP_ROLE_V_BIAS: return 2;
-    }
-    return 0;
 }
 
 static bool ends_with(ap_str name, const char *end)
@@ -192,52 +204,42 @@ static bool ends_with(ap_str name, const char *end)
 /* Where the elements are, and the shape that the folder's tensor must have. */
 static uint32_t locate(const folder *f, const ap_wanted *w, origin *o, uint64_t shape[3])
 {
-    const ap_hparams *s = &f->sizes;
     bool is_vector = w->rule->rows == AP_EXTENT_NONE;
-    uint64_t rows = is_vector ? w->columns : w->rows, columns = is_vector ? 1 : w->columns, all = rows, before = 0;
-    uint64_t q = (uint64_t)s->head_count * s->head_width, kv = (uint64_t)s->kv_head_count * s->head_width;
-    o->rows = w->rule->hf_rows;
-    o->part = part_of(w->rule->role);
+    uint64_t columns = is_vector ? 1 : w->columns;
+    o->span = ap_hf_span_of(w, &f->sizes);
     o->is_less_one = f->arch->hf.are_norms_less_one && ends_with(ap_str_from(w->rule->gguf_name), "norm.weight");
-    if (o->rows == AP_HF_ROWS_EXPERT || o->rows == AP_HF_ROWS_EXPERT_GATE_UP) {
-        uint64_t step = o->rows == AP_HF_ROWS_EXPERT ? 1 : 2;
-        o->row_step = step;
-        o->column_step = rows * step;
-        o->base = w->expert * columns * rows * step + (step == 2 ? o->part : 0);
-        shape[0] = s->expert_count;
-        shape[1] = is_vector ? rows * step : columns;
-        shape[2] = rows * step;
+    if (o->span.rows == AP_HF_ROWS_EXPERT || o->span.rows == AP_HF_ROWS_EXPERT_GATE_UP) {
+        uint64_t each = o->span.all / f->sizes.expert_count; /* rows of an expert, stored with its columns first */
+        o->row_step = 1;
+        o->column_step = each;
+        o->base = w->expert * (columns - 1) * each; /* rows count through all experts before */
+        shape[0] = f->sizes.expert_count;
+        shape[1] = is_vector ? each : columns;
+        shape[2] = each;
         return is_vector ? 2 : 3;
-    }
-    if (o->rows == AP_HF_ROWS_QKV || o->rows == AP_HF_ROWS_GROUPS)
-        all = q + 2 * kv;
-    if (o->rows == AP_HF_ROWS_QKV)
-        before = o->part == 0 ? 0 : o->part == 1 ? q : q + kv;
-    if (o->rows == AP_HF_ROWS_GATE_UP) {
-        all = 2 * rows;
-        before = o->part * rows;
     }
     bool is_turned = f->arch->hf.has_columns_first && !is_vector && w->layer != AP_LAYER_NONE;
     o->row_step = is_turned ? 1 : columns;
-    o->column_step = is_turned ? all : 1;
-    o->base = before * o->row_step;
-    shape[0] = is_turned ? columns : all;
-    shape[1] = is_turned ? all : columns;
+    o->column_step = is_turned ? o->span.all : 1;
+    shape[0] = is_turned ? columns : o->span.all;
+    shape[1] = is_turned ? o->span.all : columns;
     return is_vector ? 1 : 2;
 }
 
-static ap_status check_shape(const char *name, const ap_safetensor *t, uint32_t dim_count, const uint64_t *shape, ap_error *err)
+/* A matrix of codes, scales and zeros. */
+static ap_status claim_quantized(folder *f, const ap_wanted *wanted, const ap_hf_weight *w, origin from, const uint64_t shape[3],
+                                 uint32_t dim_count, ap_error *err)
 {
-    char got[128] = "", wanted[128] = "";
-    size_t used = 0;
-    if (t->dim_count == dim_count && memcmp(t->dims, shape, dim_count * sizeof *shape) == 0)
-        return AP_OK;
-    for (uint32_t i = 0; i < t->dim_count && used < sizeof got - 24; i++)
-        used += (size_t)snprintf(got + used, sizeof got - used, "%s%" PRIu64, i ? ", " : "", t->dims[i]);
-    used = 0;
-    for (uint32_t i = 0; i < dim_count; i++)
-        used += (size_t)snprintf(wanted + used, sizeof wanted - used, "%s%" PRIu64, i ? ", " : "", shape[i]);
-    return ap_fail(err, AP_E_FORMAT, "tensor '%s' has the shape [%s]; [%s] is needed", name, got, wanted);
+    bool is_turned = from.column_step != 1 && dim_count == 2;
+    if (wanted->rule->rows == AP_EXTENT_NONE || is_turned)
+        return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%.*s' is quantised, which this release does not have for %s", (int)w->name.len,
+                       w->name.ptr, is_turned ? "matrices with their columns first" : "vectors");
+    uint64_t experts = dim_count == 3 ? shape[0] : 1, rows = dim_count == 3 ? shape[0] * shape[2] : shape[0];
+    AP_TRY(ap_hf_matrix_open(&f->files, &f->quantization, w, experts, wanted->expert, rows, wanted->columns, &from.matrix, err));
+    const ap_hf_matrix *m = &from.matrix;
+    if (m->kept != m->type)
+        ++*(m->method == AP_HF_FP8 ? &f->rounded_fp8 : &f->rounded_4_bits);
+    return add(f, wanted, m->type, from, err);
 }
 
 static ap_status claim(void *context, const ap_wanted *wanted, ap_error *err)
@@ -248,7 +250,7 @@ static ap_status claim(void *context, const ap_wanted *wanted, ap_error *err)
     if (role == AP_ROLE_ROPE_DIVISORS || role == AP_ROLE_ROPE_DIVISORS_LONG || role == AP_ROLE_ROPE_DIVISORS_SHORT) {
         const float *made;
         AP_TRY(ap_hf_rope_divisors(f->config, &f->sizes, role, &f->arena, &made, err));
-        origin from = {.data = (const unsigned char *)made, .dtype = AP_DTYPE_F32, .row_step = 1, .column_step = 1};
+        origin from = {.data = (const unsigned char *)made, .dtype = AP_DTYPE_F32, .span = {.step = 1}, .row_step = 1, .column_step = 1};
         return made ? add(f, wanted, AP_TYPE_F32, from, err) : AP_OK;
     }
     if (!wanted->rule->hf_name)
@@ -265,15 +267,26 @@ static ap_status claim(void *context, const ap_wanted *wanted, ap_error *err)
     ap_type type;
     origin from = {.data = w->data, .dtype = w->tensor->dtype};
     uint64_t shape[3];
-    AP_TRY(type_of(w, &type, err));
     uint32_t dim_count = locate(f, wanted, &from, shape);
-    AP_TRY(check_shape(name, w->tensor, dim_count, shape, err));
+    if (ap_hf_is_quantized(&f->quantization, w))
+        return claim_quantized(f, wanted, w, from, shape, dim_count, err);
+    AP_TRY(type_of(w, &type, err));
+    AP_TRY(ap_hf_weight_check(w, dim_count, shape, err));
     return add(f, wanted, from.is_less_one ? AP_TYPE_F32 : type, from, err);
 }
 
-/* Tables that older programs saved along and that the forward pass computes itself. */
-static bool is_idle(ap_str name)
+static bool is_zero(const unsigned char *bytes, uint64_t count)
 {
+    for (uint64_t i = 0; i < count; i++)
+        if (bytes[i])
+            return false;
+    return true;
+}
+
+/* Tables that older programs saved along and that the forward pass computes itself. */
+static bool is_idle(folder *f, const ap_hf_weight *w)
+{
+    ap_str name = w->name;
     static const char *const ends[] = {".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias", ".attn.bias",
                                        ".attn.masked_bias"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
@@ -281,7 +294,10 @@ static bool is_idle(ap_str name)
         if (name.len > length && memcmp(name.ptr + name.len - length, ends[i], length) == 0)
             return true;
     }
-    return false;
+    if (ap_hf_is_idle_scale(&f->quantization, name))
+        return f->has_idle_scales = true;
+    /* Older programs gave every GPTQ matrix a bias. */
+    return f->quantization.method == AP_HF_GPTQ && ends_with(name, ".bias") && is_zero(w->data, w->tensor->bytes);
 }
 
 static ap_status count_one(void *context, const ap_wanted *wanted, ap_error *err)
@@ -300,12 +316,13 @@ static ap_status make_tensors(folder *f, const ap_gguf *keys, ap_error *err)
     AP_TRY(ap_rules_walk(f->arch, &f->sizes, count_one, &room, err));
     f->tensors = ap_arena_zero(&f->arena, room, sizeof *f->tensors);
     f->origins = ap_arena_zero(&f->arena, room, sizeof *f->origins);
-    if (!f->tensors || !f->origins)
+    f->kept = ap_arena_zero(&f->arena, room, sizeof *f->kept);
+    if (!f->tensors || !f->origins || !f->kept)
         return ap_fail_nomem(err, room * sizeof *f->tensors);
     AP_TRY(ap_rules_walk(f->arch, &f->sizes, claim, f, err));
     for (uint32_t i = 0; i < f->files.weight_count; i++) {
         const ap_hf_weight *w = &f->files.weights[i];
-        if (!w->is_used && !is_idle(w->name))
+        if (!w->is_used && !is_idle(f, w))
             return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%.*s' belongs to a feature that this release does not have",
                            (int)(w->name.len < 200 ? w->name.len : 200), w->name.ptr);
     }
@@ -313,34 +330,6 @@ static ap_status make_tensors(folder *f, const ap_gguf *keys, ap_error *err)
 }
 
 /* ---- Rows ---- */
-
-/* Which row of the folder's tensor is row `row` of the rule's.  A head's rotary dimensions are two halves there:
- * x0 x1 … y0 y1 …; here they may be pairs: x0 y0 x1 y1 …. */
-static uint64_t folder_row(const folder *f, const origin *o, uint64_t row)
-{
-    const ap_hparams *s = &f->sizes;
-    uint64_t width = s->head_width, turned = s->rope_width, head = row / width, in_head = row % width;
-    if (o->rows == AP_HF_ROWS_Q_PAIRS || o->rows == AP_HF_ROWS_K_PAIRS)
-        return in_head >= turned ? row : row - in_head + in_head % 2 * (turned / 2) + in_head / 2;
-    if (o->rows != AP_HF_ROWS_GROUPS)
-        return row;
-    uint64_t queries = s->head_count / s->kv_head_count;
-    uint64_t group = o->part == 0 ? head / queries : head, within = o->part == 0 ? head % queries : queries + o->part - 1;
-    return (group * (queries + 2) + within) * width + in_head;
-}
-
-/* F16 has every value of both 8-bit floats: E5M2 is its upper half, E4M3 has the bias 7 where F16 has 15. */
-static uint16_t half_of(ap_dtype dtype, unsigned char byte)
-{
-    if (dtype == AP_DTYPE_F8_E5M2)
-        return (uint16_t)(byte << 8);
-    unsigned sign = (byte & 0x80u) << 8, exponent = byte >> 3 & 15, mantissa = byte & 7;
-    if (exponent == 15 && mantissa == 7)
-        return (uint16_t)(sign | 0x7e00); /* its only NaN; it has no infinity */
-    if (exponent == 0)
-        return (uint16_t)(sign | ap_f16_of_f32((float)mantissa * 0x1p-9f));
-    return (uint16_t)(sign | (exponent + 8) << 10 | mantissa << 7);
-}
 
 static uint32_t source_bytes(ap_dtype dtype)
 {
@@ -353,7 +342,7 @@ static void put_element(const origin *o, const unsigned char *from, unsigned cha
     ap_type type = o->dtype == AP_DTYPE_F32 ? AP_TYPE_F32 : o->dtype == AP_DTYPE_BF16 ? AP_TYPE_BF16 : AP_TYPE_F16;
     unsigned char element[4];
     if (source_bytes(o->dtype) == 1) {
-        uint16_t half = half_of(o->dtype, *from);
+        uint16_t half = ap_hf_half_of_f8(o->dtype, *from);
         memcpy(element, &half, 2);
     } else {
         memcpy(element, from, source_bytes(o->dtype));
@@ -378,12 +367,18 @@ static const unsigned char *folder_rows(const ap_source *s, uint32_t tensor, uin
     uint64_t columns = t->dim_count == 1 ? 1 : t->dims[0];
     if (t->dim_count == 1)
         count = t->dims[0];
-    bool is_plain = bytes == from_bytes && !o->is_less_one && o->column_step == 1;
-    bool is_in_order = o->rows != AP_HF_ROWS_Q_PAIRS && o->rows != AP_HF_ROWS_K_PAIRS && o->rows != AP_HF_ROWS_GROUPS;
+    bool is_plain = !o->matrix.method && bytes == from_bytes && !o->is_less_one && o->column_step == 1;
+    bool is_in_order = o->span.step == 1 && o->span.rows != AP_HF_ROWS_Q_PAIRS && o->span.rows != AP_HF_ROWS_K_PAIRS &&
+                       o->span.rows != AP_HF_ROWS_GROUPS;
     if (is_plain && is_in_order && o->row_step == columns)
-        return o->data + (o->base + first * columns) * bytes;
+        return o->data + (o->base + (o->span.first + first) * columns) * bytes;
     for (uint64_t i = 0; i < count; i++) {
-        const unsigned char *row = o->data + (o->base + folder_row(f, o, first + i) * o->row_step) * from_bytes;
+        uint64_t number = ap_hf_span_row(&o->span, &f->sizes, first + i);
+        if (o->matrix.method) {
+            ap_hf_matrix_row(&o->matrix, number, room + i * ap_row_bytes(t->type, (uint32_t)columns));
+            continue;
+        }
+        const unsigned char *row = o->data + (o->base + number * o->row_step) * from_bytes;
         if (is_plain) {
             memcpy(room + i * columns * bytes, row, (size_t)(columns * bytes));
             continue;
@@ -395,6 +390,19 @@ static const unsigned char *folder_rows(const ap_source *s, uint32_t tensor, uin
 }
 
 /* ---- Opening ---- */
+
+/* What does not stay as it is, for people. */
+static void write_note(folder *f)
+{
+    size_t used = 0, room = sizeof f->note;
+    if (f->rounded_4_bits)
+        used += (size_t)snprintf(f->note, room, "%u matrices whose groups no packed 4-bit type holds were rounded to Q8_0. ", f->rounded_4_bits);
+    if (f->rounded_fp8)
+        used += (size_t)snprintf(f->note + used, room - used, "%u matrices in FP8 were multiplied by their scales and rounded to BF16. ",
+                                 f->rounded_fp8);
+    if (f->has_idle_scales)
+        (void)snprintf(f->note + used, room - used, "Scales for activations in FP8 are not used: activations are not rounded to FP8. ");
+}
 
 static void folder_close(ap_source *s)
 {
@@ -419,6 +427,9 @@ static ap_status open_into(ap_source *s, folder *f, const ap_import_file *files,
     AP_TRY(ap_map_reserve(&s->index, f->count, err));
     for (uint32_t i = 0; i < f->count; i++)
         AP_TRY(ap_map_add(&s->index, f->tensors[i].name, i, NULL, err));
+    write_note(f);
+    s->note = f->note;
+    s->kept = f->kept;
     s->tensors = f->tensors;
     s->tensor_count = f->count;
     s->file_bytes = f->files.bytes;

@@ -122,7 +122,8 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
         return ap_fail_nomem(err, sizeof wanted->name);
     *t = (ap_packed_tensor){.name = ap_str_from(name), .columns = wanted->columns, .rows = is_vector ? 1 : wanted->rows};
     /* Vectors are few and read by everybody: always f32. */
-    t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : ap_quant_supports(source->type) ? source->type : AP_TYPE_Q8_0;
+    ap_type kept = im->source->kept ? im->source->kept[source - im->source->tensors] : source->type;
+    t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : ap_quant_supports(kept) ? kept : AP_TYPE_Q8_0;
     im->has_widened = im->has_widened || (!is_vector && !ap_quant_supports(source->type));
     bool is_by_row = is_vector || wanted->rule->role == AP_ROLE_POSITIONS;
     t->layout = is_by_row ? AP_LAYOUT_ROWS : AP_LAYOUT_PANELS;
@@ -135,7 +136,7 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
     im->parameter_count += t->columns * t->rows;
     im->source_bytes_total += source_bytes;
     if (!is_vector)
-        im->type_bytes[source->type % 64] += source_bytes;
+        im->type_bytes[kept % 64] += source_bytes;
     return AP_OK;
 }
 
@@ -229,6 +230,8 @@ static ap_status report(import *im, ap_error *err)
     if (im->has_widened && !im->decode_to_f32)
         used += (size_t)snprintf(r->notes + used, sizeof r->notes - used,
                                  "Weights of types that are only decoded (%s) were packed as Q8_0. ", r->quantization);
+    if (im->source->note && !im->decode_to_f32)
+        used += (size_t)snprintf(r->notes + used, sizeof r->notes - used, "%s", im->source->note);
     if (im->idle_count)
         (void)snprintf(r->notes + used, sizeof r->notes - used, "%u tensors of the file are not used.", im->idle_count);
     ap_vocab_close(&vocab);

@@ -21,6 +21,8 @@ struct ap_source {
     /* Name, type, dimensions (fastest first) and bytes of each tensor as ap_source_rows gives it. */
     const ap_gguf_tensor *tensors;
     uint32_t tensor_count;
+    const ap_type *kept; /* per tensor, the type in which a model keeps it; NULL: its own */
+    const char *note;    /* what a user should know, sentences; NULL: nothing */
     uint64_t file_bytes;
 
     const unsigned char *(*rows)(const ap_source *source, uint32_t tensor, uint64_t first, uint64_t count, unsigned char *room);

@@ -258,7 +258,7 @@ static void what_a_config_says_and_this_release_lacks_is_refused_by_name(void **
         {"\"rope_scaling\":null", "\"rope_parameters\":{\"sliding_attention\":{\"rope_type\":\"yarn\"}}", AP_E_UNSUPPORTED, "layers with a window is scaled ('yarn')"},
         {"\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0}", AP_E_NOTFOUND, "'low_freq_factor' is missing"},
         {"\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":4.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":64}", AP_E_FORMAT, "must be above"},
-        {"\"rope_scaling\":null", "\"quantization_config\":{\"quant_method\":\"gptq\"}", AP_E_UNSUPPORTED, "'gptq'"},
+        {"\"rope_scaling\":null", "\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}", AP_E_UNSUPPORTED, "'bitsandbytes'; this release has awq"},
         {"\"tie_word_embeddings\":true", "\"tie_word_embeddings\":false", AP_E_FORMAT, "tensor 'lm_head.weight' is missing"},
         {"\"vocab_size\"", "\"hidden_size\"", AP_E_FORMAT, "config.json: this is not valid JSON: duplicate"},
     };
@@ -319,6 +319,102 @@ static void files_of_a_folder_must_be_there_and_agree(void **state)
     count = ap_tiny_model_folder(&small, 1, files);
     (void)snprintf(files[1].name, sizeof files[1].name, "../model.safetensors");
     expect_refused(files, count, AP_E_ARG, "plain name");
+}
+
+/* ---- Quantised folders ---- */
+
+/* Of golden/quantized/. */
+static void read_quantized(const char *folder, ap_tiny_file files[2])
+{
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    for (size_t i = 0; i < 2; i++) {
+        char path[256];
+        (void)snprintf(path, sizeof path, "golden/quantized/%s/%s", folder, names[i]);
+        (void)snprintf(files[i].name, sizeof files[i].name, "%s", names[i]);
+        assert_ok(ap_file_read(ap_test_file(path), 1 << 20, &files[i].bytes, err));
+    }
+}
+
+/* Sets all bytes of a tensor. */
+static void set_bytes(ap_buf *bytes, const char *tensor, int value)
+{
+    uint64_t length;
+    memcpy(&length, bytes->ptr, 8);
+    json_t *header = json_loadb(bytes->ptr + 8, (size_t)length, 0, NULL);
+    const json_t *offsets = json_object_get(json_object_get(header, tensor), "data_offsets");
+    assert_non_null(offsets);
+    size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0)), end = (size_t)json_integer_value(json_array_get(offsets, 1));
+    memset(bytes->ptr + 8 + length + begin, value, end - begin);
+    json_decref(header);
+}
+
+static void what_a_quantisation_says_and_this_release_lacks_is_refused_by_name(void **state)
+{
+    static const struct {
+        const char *folder, *old, *new;
+        ap_status status;
+        const char *part;
+    } cases[] = {
+        {"gptq_sym", "\"quant_method\": \"gptq\"", "\"quant_method\": \"hqq\"", AP_E_UNSUPPORTED, "config.json: 'quantization_config.quant_method' is 'hqq'; this release has awq, compressed-tensors, fp8, gptq and mxfp4"},
+        {"gptq_sym", "\"quant_method\"", "\"method\"", AP_E_UNSUPPORTED, "'quantization_config.quant_method' is 'unknown'"},
+        {"gptq_sym", "\"bits\": 4", "\"bits\": 3", AP_E_UNSUPPORTED, "'quantization_config.bits' is 3; this release has 4"},
+        {"gptq_sym", "\"bits\"", "\"bit\"", AP_E_FORMAT, "'bits' is missing"},
+        {"gptq_sym", "\"group_size\": 32", "\"group_size\": 0", AP_E_LIMIT, "'quantization_config.group_size' is 0"},
+        {"gptq_sym", "\"group_size\": 32", "\"group_size\": 64", AP_E_FORMAT, "q_proj.qzeros' has the shape [2, 8]; [1, 8] is needed"},
+        {"gptq_sym", "\"lm_head\"", "\"dynamic\": {\"+:x\": {}}, \"lm_head\"", AP_E_UNSUPPORTED, "'quantization_config.dynamic' is set"},
+        {"gptq_v2", "\"gptq_v2\"", "\"marlin\"", AP_E_UNSUPPORTED, "'quantization_config.checkpoint_format' is 'marlin'; this release has gptq and gptq_v2"},
+        {"gptq_v2", "\"int32\"", "\"int16\"", AP_E_UNSUPPORTED, "'quantization_config.pack_dtype' is 'int16'; this release has int32"},
+        {"awq", "\"gemm\"", "\"gemv\"", AP_E_UNSUPPORTED, "'quantization_config.version' is 'gemv'; this release has gemm"},
+        {"awq", "\"zero_point\": true", "\"zero_point\": false", AP_E_UNSUPPORTED, "'quantization_config.zero_point' is false; this release has true"},
+        {"fp8_blocks", "\"fmt\": \"e4m3\"", "\"fmt\": \"e5m2\"", AP_E_UNSUPPORTED, "'quantization_config.fmt' is 'e5m2'"},
+        {"fp8_blocks", "\"weight_block_size\": [", "\"weight_block_size\": [0,", AP_E_FORMAT, "'weight_block_size' of the quantisation"},
+        {"fp8_blocks", "128,", "64,", AP_E_FORMAT, "weight_scale_inv' has the shape [2, 2]; [3, 2] is needed"},
+        {"fp8_channel", "\"num_bits\": 8", "\"num_bits\": 4", AP_E_UNSUPPORTED, "weights of 4 bits, type 'float'"},
+        {"fp8_channel", "\"type\": \"float\"", "\"type\": \"int\"", AP_E_UNSUPPORTED, "weights of 8 bits, type 'int'"},
+        {"fp8_channel", "\"strategy\": \"channel\"", "\"strategy\": \"group\"", AP_E_UNSUPPORTED, "is 'group'; this release has tensor, channel and block"},
+        {"fp8_channel", "\"float-quantized\"", "\"pack-quantized\"", AP_E_UNSUPPORTED, "'quantization_config.format' is 'pack-quantized'"},
+        {"fp8_channel", "\"transform_config\": {}", "\"transform_config\": {\"a\": 1}", AP_E_UNSUPPORTED, "'quantization_config.transform_config' is set"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ap_tiny_file files[2] = {0};
+        read_quantized(cases[i].folder, files);
+        replace(&files[0].bytes, cases[i].old, cases[i].new);
+        expect_refused(files, 2, cases[i].status, cases[i].part);
+    }
+}
+
+static void codes_and_scales_that_do_not_fit_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *folder, *old, *new; /* in the header; new NULL: all bytes of the tensor `old` become `value` */
+        int value;
+        ap_status status;
+        const char *part;
+    } cases[] = {
+        {"gptq_sym", "layers.0.self_attn.q_proj.qzeros", "layers.0.self_attn.q_proj.qzeroz", 0, AP_E_FORMAT, "q_proj.qzeros' is missing"},
+        {"gptq_sym", "layers.0.self_attn.q_proj.scales\":{\"dtype\":\"F16", "layers.0.self_attn.q_proj.scales\":{\"dtype\":\"I16", 0, AP_E_UNSUPPORTED, "q_proj.scales' has the type I16; scales in F32, F16 and BF16"},
+        {"gptq_sym", "layers.0.self_attn.q_proj.qweight\":{\"dtype\":\"I32", "layers.0.self_attn.q_proj.qweight\":{\"dtype\":\"F32", 0, AP_E_FORMAT, "q_proj.qweight' has the type F32; I32 is needed"},
+        {"gptq_sym", "\"shape\":[8,64]", "\"shape\":[64,8]", 0, AP_E_FORMAT, "[8, 64] is needed"},
+        {"gptq_sym", "model.layers.0.self_attn.q_proj.qzeros", NULL, 255, AP_E_UNSUPPORTED, "q_proj.qzeros' has a zero of 16 in group 0, row 0; at most 15 is allowed"},
+        {"gptq_sym", "model.layers.1.mlp.up_proj.g_idx", NULL, 255, AP_E_FORMAT, "up_proj.g_idx' puts column 0 into group -1; there are 2"},
+        {"gptq_sym", "model.layers.1.mlp.up_proj.g_idx", NULL, 2, AP_E_FORMAT, "into group 33686018; there are 2"},
+        {"gptq_desc_act", "layers.0.self_attn.q_proj.g_idx", "layers.0.self_attn.q_proj.g_idy", 0, AP_E_FORMAT, "q_proj.g_idx' is missing, and 'quantization_config.desc_act' is true"},
+        {"gptq_v2", "layers.0.self_attn.q_proj.scales", "layers.0.self_attn.q_proj.skales", 0, AP_E_FORMAT, "q_proj.scales' is missing"},
+        {"awq", "layers.0.self_attn.q_proj.qweight", "layers.0.self_attn.q_proj.kweight", 0, AP_E_FORMAT, "tensor 'model.layers.0.self_attn.q_proj.weight' is missing"},
+        {"fp8_blocks", "layers.0.self_attn.q_proj.weight_scale_inv", "layers.0.self_attn.q_proj.weight_scale_vin", 0, AP_E_FORMAT, "q_proj.weight_scale' is missing"},
+        {"fp8_channel", "\"shape\":[64,1]", "\"shape\":[32,2]", 0, AP_E_FORMAT, "has 64 scales; 1 or one for each of 64 rows"},
+        {"mxfp4", "model.layers.0.mlp.experts.down_proj_scales", NULL, 255, AP_E_UNSUPPORTED, "down_proj_scales' has the exponent 255, no number, at 0"},
+        {"mxfp4", "layers.0.mlp.experts.down_proj_scales\":{\"dtype\":\"U8", "layers.0.mlp.experts.down_proj_scales\":{\"dtype\":\"I8", 0, AP_E_FORMAT, "down_proj_scales' has the type I8; U8 is needed"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ap_tiny_file files[2] = {0};
+        read_quantized(cases[i].folder, files);
+        if (cases[i].new)
+            replace_in_header(&files[1].bytes, cases[i].old, cases[i].new);
+        else
+            set_bytes(&files[1].bytes, cases[i].old, cases[i].value);
+        expect_refused(files, 2, cases[i].status, cases[i].part);
+    }
 }
 
 /* ---- What has no GGUF form to be compared with ---- */
@@ -492,6 +588,8 @@ int main(void)
         cmocka_unit_test(what_a_config_says_and_this_release_lacks_is_refused_by_name),
         cmocka_unit_test(weights_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(files_of_a_folder_must_be_there_and_agree),
+        cmocka_unit_test(what_a_quantisation_says_and_this_release_lacks_is_refused_by_name),
+        cmocka_unit_test(codes_and_scales_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(eight_bit_floats_are_kept_exactly),
         cmocka_unit_test(llama_3_scaling_becomes_divisors),
         cmocka_unit_test(a_folder_without_a_tokenizer_takes_ids_only),
