@@ -33,6 +33,11 @@ void ap_classes_fill(ap_classes *classes);
 unsigned ap_class_compute(uint32_t code);
 /* Nd */
 bool ap_class_is_decimal(uint32_t code);
+/* What the components Punctuation and BertPreTokenizer cut out: the symbols of ASCII, too, and P as Unicode 8 had it, which
+ * the reference keeps to. */
+bool ap_class_is_cut_punct(unsigned class, uint32_t code);
+/* Mn as Unicode 8 had it, which BERT drops. */
+bool ap_class_is_cut_nonspacing(uint32_t code);
 /* What \w matches: Alphabetic, M, Nd, Pc and the two joiners. */
 bool ap_class_is_word(uint32_t code);
 

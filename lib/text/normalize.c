@@ -250,6 +250,8 @@ static bool is_control(int32_t code)
 {
     if (code == '\t' || code == '\n' || code == '\r')
         return false;
+    if (code == 0x890 || code == 0x891 || code == 0x8e2 || code == 0x110cd || (code >= 0x13430 && code <= 0x1343f))
+        return false; /* Cf since Unicode 9 to 15; the reference keeps to 8 */
     utf8proc_category_t category = utf8proc_category(code);
     return code == 0 || code == 0xfffd || category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
            category == UTF8PROC_CATEGORY_CO;
@@ -277,15 +279,15 @@ static ap_status lower(ap_buf *out, int32_t code, ap_error *err)
 
 static ap_status map_character(ap_buf *out, step_kind kind, int32_t code, ap_str whole, ap_error *err)
 {
-    utf8proc_category_t category;
     switch (kind) {
     case LOWERCASE:
         return lower(out, code, err);
     case STRIP_MARKS:
+        if (ap_class_compute((uint32_t)code) & AP_CLASS_MARK)
+            return AP_OK;
+        break;
     case DROP_NONSPACING:
-        category = utf8proc_category(code);
-        if (category == UTF8PROC_CATEGORY_MN ||
-            (kind == STRIP_MARKS && (category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME)))
+        if (ap_class_is_cut_nonspacing((uint32_t)code))
             return AP_OK;
         break;
     case CLEAN:

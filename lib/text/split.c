@@ -174,17 +174,72 @@ static size_t ascii_digits_3(const ap_classes *classes, const char *p, const cha
     return 3;
 }
 
-/* [\p{P}$+<=>^~|`]+ with the backtick, or without */
-static inline size_t punct_run(const ap_classes *classes, const char *p, const char *end, bool backtick)
+/* [\p{P}$+<=>^~|`]+ as the component Punctuation has it */
+static size_t falcon_punct(const ap_classes *classes, const char *p, const char *end)
 {
     const char *q = p;
     size_t n;
-    while (q < end) {
-        bool in = (class_at(classes, q, end, &n) & PUNCT) || (*q == '`' && backtick) ||
-                  (n == 1 && *q && strchr("$+<=>^~|", *q));
-        if (!in)
+    uint32_t code;
+    for (; q < end; q += n) {
+        unsigned class = ap_class_at(classes, q, end, &n, &code);
+        if (!ap_class_is_cut_punct(class, code))
             break;
-        q += n;
+    }
+    return (size_t)(q - p);
+}
+
+/* [\p{P}$+<=>^~|]+ */
+static size_t default_punct(const ap_classes *classes, const char *p, const char *end)
+{
+    const char *q = p;
+    size_t n;
+    for (; q < end; q += n)
+        if (!(class_at(classes, q, end, &n) & PUNCT) && !(n == 1 && *q && strchr("$+<=>^~|", *q)))
+            break;
+    return (size_t)(q - p);
+}
+
+/* \s */
+static size_t space(const ap_classes *classes, const char *p, const char *end)
+{
+    size_t n;
+    return class_at(classes, p, end, &n) & SPACE ? n : 0;
+}
+
+static bool is_word(const ap_classes *classes, uint32_t code)
+{
+    if (code < 0x80)
+        return (classes->flat[code] & (LETTER | NUMBER)) || code == '_';
+    return ap_class_is_word(code);
+}
+
+/* \w+|[^\w\s]+ */
+static size_t words(const ap_classes *classes, const char *p, const char *end)
+{
+    size_t n;
+    uint32_t code;
+    const char *q = p;
+    bool first = true, in_word = false;
+    for (; q < end; q += n) {
+        unsigned class = ap_class_at(classes, q, end, &n, &code);
+        bool word = is_word(classes, code);
+        if ((class & SPACE) || (!first && word != in_word))
+            break;
+        in_word = word;
+        first = false;
+    }
+    return (size_t)(q - p);
+}
+
+/* The component Digits behind ByteLevel: of the letters that stand for bytes, those that are numbers. */
+static size_t byte_digits(const ap_classes *classes, const char *p, const char *end)
+{
+    const char *q = p;
+    (void)classes;
+    for (; q < end; q++) {
+        uint8_t c = (uint8_t)*q;
+        if (!((c >= '0' && c <= '9') || c == 0xb2 || c == 0xb3 || c == 0xb9 || (c >= 0xbc && c <= 0xbe)))
+            break;
     }
     return (size_t)(q - p);
 }
@@ -194,17 +249,7 @@ static size_t single_punct(const ap_classes *classes, const char *p, const char 
 {
     size_t n;
     (void)class_at(classes, p, end, &n);
-    return punct_run(classes, p, p + n, true);
-}
-
-static size_t falcon_punct(const ap_classes *classes, const char *p, const char *end)
-{
-    return punct_run(classes, p, end, true);
-}
-
-static size_t default_punct(const ap_classes *classes, const char *p, const char *end)
-{
-    return punct_run(classes, p, end, false);
+    return falcon_punct(classes, p, p + n);
 }
 
 /* [\r\n] */
@@ -568,6 +613,9 @@ static const struct {
     [AP_SCAN_BLOOM] = {bloom, {" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+",
                                " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"}},
     [AP_SCAN_LINES] = {lines, {"[^\\n]+|[\\n]+"}},
+    [AP_SCAN_SPACE] = {space, {"\\s"}},
+    [AP_SCAN_WORDS] = {words, {"\\w+|[^\\w\\s]+"}},
+    [AP_SCAN_BYTE_DIGITS] = {byte_digits, {"(?-u:[0-9\\xb2\\xb3\\xb9\\xbc-\\xbe]+)"}},
     [AP_SCAN_METASPACE] = {metaspace, {AP_METASPACE "[^" AP_METASPACE "]*|[^" AP_METASPACE "]+"}},
 };
 
@@ -625,10 +673,61 @@ bool ap_split_covers(unsigned scanner)
     return scanner >= AP_SCAN_GPT2 && scanner <= AP_SCAN_O200K && scanner != AP_SCAN_SEED_CODER;
 }
 
+static const char *const mode_texts[] = {
+    [AP_SPLIT_BOTH] = "", [AP_SPLIT_DROP_MATCHES] = "(?#drop matches)", [AP_SPLIT_DROP_GAPS] = "(?#drop gaps)",
+    [AP_SPLIT_GLUE_BEFORE] = "(?#glue before)", [AP_SPLIT_GLUE_AFTER] = "(?#glue after)", [AP_SPLIT_JOIN] = "(?#join)"};
+
+const char *ap_split_mode_text(ap_split_mode mode) { return mode_texts[mode]; }
+
+ap_split_mode ap_split_take_mode(ap_str *expression)
+{
+    for (unsigned i = AP_SPLIT_BOTH + 1; i <= AP_SPLIT_JOIN; i++) {
+        size_t n = strlen(mode_texts[i]);
+        if (ap_str_starts(*expression, (ap_str){mode_texts[i], n})) {
+            *expression = (ap_str){expression->ptr + n, expression->len - n};
+            return (ap_split_mode)i;
+        }
+    }
+    return AP_SPLIT_BOTH;
+}
+
+ap_status ap_split_add(ap_split *split, ap_str stage, ap_error *err)
+{
+    unsigned i = 0;
+    while (split->stages[i])
+        i++;
+    if (i == AP_SPLIT_STAGES_MAX)
+        return ap_fail(err, AP_E_LIMIT, "the pre-tokenizer has more than %d stages", AP_SPLIT_STAGES_MAX);
+    ap_split_mode mode = ap_split_take_mode(&stage);
+    unsigned scanner = ap_split_scanner(stage);
+    ap_regex *regex = NULL;
+    if (scanner == AP_SCAN_NONE)
+        AP_TRY(ap_regex_compile(&regex, stage, err));
+    else if (mode != AP_SPLIT_BOTH && !scanners[scanner].scan)
+        return ap_fail(err, AP_E_UNSUPPORTED, "the pre-tokenizer's expression '%.*s' can only cut", (int)stage.len, stage.ptr);
+    split->stages[i] = (uint8_t)(regex ? AP_SCAN_REGEX : scanner);
+    split->how[i] = (ap_split_how){mode, regex};
+    return AP_OK;
+}
+
+void ap_split_deinit(ap_split *split)
+{
+    for (unsigned i = 0; i < AP_SPLIT_STAGES_MAX; i++)
+        ap_regex_destroy(&split->how[i].regex);
+}
+
+static bool has_usual_modes(const ap_split *split)
+{
+    for (unsigned i = 0; i < AP_SPLIT_STAGES_MAX; i++)
+        if (split->how[i].mode != AP_SPLIT_BOTH || split->how[i].regex)
+            return false;
+    return true;
+}
+
 const ap_split *ap_split_same(const ap_split *split)
 {
     for (unsigned i = 0; i < SPLIT_COUNT; i++)
-        if (memcmp(splits[i].stages, split->stages, sizeof split->stages) == 0)
+        if (memcmp(splits[i].stages, split->stages, sizeof split->stages) == 0 && has_usual_modes(split))
             return &splits[i];
     return NULL;
 }
@@ -662,12 +761,15 @@ ap_status ap_split_names(ap_buf *out, ap_error *err)
     return AP_OK;
 }
 
-void ap_splitter_begin(ap_splitter *splitter, const ap_classes *classes, const ap_split *split, ap_str text)
+void ap_splitter_begin(ap_splitter *splitter, const ap_classes *classes, const ap_split *split, ap_str text, ap_regex_run *run,
+                       ap_error *err)
 {
-    *splitter = (ap_splitter){.classes = classes, .split = split, .p = text.ptr};
-    while (split->stages[splitter->depth])
-        splitter->depth++;
+    *splitter = (ap_splitter){.classes = classes, .split = split, .run = run, .p = text.ptr, .err = err};
+    for (; split->stages[splitter->depth]; splitter->depth++)
+        if (split->stages[splitter->depth] == AP_SCAN_REGEX)
+            ap_regex_allow(run, text.len);
     splitter->ends[0] = text.ptr + text.len;
+    splitter->begins[0] = text.ptr;
     for (unsigned i = 1; i <= splitter->depth; i++)
         splitter->ends[i] = text.ptr;
 }
@@ -728,7 +830,7 @@ static const char *group_end(ap_splitter *s, const char *p, const char *end)
 }
 
 /* The end of the match that starts at p, or of the gap before the next match. */
-static const char *piece_end(ap_splitter *s, unsigned level, const char *p, const char *end)
+static const char *scanned_end(ap_splitter *s, unsigned level, const char *p, const char *end)
 {
     unsigned stage = s->split->stages[level];
     const char *tail;
@@ -750,15 +852,136 @@ static const char *piece_end(ap_splitter *s, unsigned level, const char *p, cons
     return p;
 }
 
-bool ap_splitter_next(ap_splitter *splitter, ap_str *word)
+/* The first match of an expression in p..end; one that is empty only counts behind p, where it cuts. */
+static ap_status search(ap_splitter *s, unsigned level, const char *p, const char *end)
 {
-    unsigned level = splitter->depth;
-    while (splitter->p == splitter->ends[level])
-        if (level-- == 0)
+    ap_str text = {s->begins[level], (size_t)(end - s->begins[level])};
+    size_t at = (size_t)(p - text.ptr), from = at, first, last, n;
+    s->found[level].begin = s->found[level].end = end;
+    for (;; from += n) {
+        AP_TRY(ap_regex_find(s->split->how[level].regex, s->run, text, from, &first, &last, s->err));
+        if (first == SIZE_MAX)
+            return AP_OK;
+        if (last > first || first > at)
+            break;
+        if (from == text.len)
+            return AP_OK;
+        (void)ap_utf8_next(text.ptr + from, text.len - from, &n);
+    }
+    s->found[level].begin = text.ptr + first;
+    s->found[level].end = text.ptr + last;
+    return AP_OK;
+}
+
+/* The first match at or behind p, or `end`; the one found last is asked first. */
+static ap_status next_match(ap_splitter *s, unsigned level, const char *p, const char *end, const char **from, const char **to)
+{
+    unsigned stage = s->split->stages[level];
+    const char *begin = s->found[level].begin;
+    if (!begin || begin < p || (begin == p && s->found[level].end == p && p < end)) {
+        if (stage == AP_SCAN_REGEX) {
+            AP_TRY(search(s, level, p, end));
+        } else {
+            size_t n = 0, m;
+            const char *q = p;
+            while (q < end && !(n = scanners[stage].scan(s->classes, q, end))) {
+                class_at(s->classes, q, end, &m);
+                q += m;
+            }
+            s->found[level].begin = q;
+            s->found[level].end = q + n;
+        }
+    }
+    *from = s->found[level].begin;
+    *to = s->found[level].end;
+    return AP_OK;
+}
+
+/* The next piece of p..end, and whether it stays. */
+static ap_status next_piece(ap_splitter *s, unsigned level, const char *p, const char *end, const char **to, bool *stays)
+{
+    ap_split_mode mode = s->split->how[level].mode;
+    bool is_regex = s->split->stages[level] == AP_SCAN_REGEX;
+    const char *from, *next;
+    *stays = true;
+    if (!is_regex && mode == AP_SPLIT_BOTH) {
+        *to = scanned_end(s, level, p, end);
+        return AP_OK;
+    }
+    if (is_regex) {
+        size_t n;
+        if (ap_utf8_next(p, (size_t)(end - p), &n) < 0) { /* a border, and a piece of its own */
+            *to = p + n;
+            s->begins[level] = p + n;
+            return AP_OK;
+        }
+        if (s->valid_to[level] <= p) {
+            const char *q = p;
+            while (q < end && ap_utf8_next(q, (size_t)(end - q), &n) >= 0)
+                q += n;
+            s->valid_to[level] = q;
+        }
+        end = s->valid_to[level] < end ? s->valid_to[level] : end;
+    }
+    AP_TRY(next_match(s, level, p, end, &from, &next));
+    bool is_match = from == p && next > p;
+    *to = is_match ? next : from > p ? from : end;
+    switch (mode) {
+    case AP_SPLIT_DROP_MATCHES:
+        *stays = !is_match;
+        break;
+    case AP_SPLIT_DROP_GAPS:
+        *stays = is_match;
+        break;
+    case AP_SPLIT_GLUE_BEFORE:
+        *to = next;
+        break;
+    case AP_SPLIT_GLUE_AFTER:
+        if (is_match && next < end) {
+            AP_TRY(next_match(s, level, next, end, &from, &next));
+            *to = from;
+        }
+        break;
+    case AP_SPLIT_JOIN:
+        while (is_match && *to < end) {
+            AP_TRY(next_match(s, level, *to, end, &from, &next));
+            is_match = from == *to && next > from;
+            *to = is_match ? next : *to;
+        }
+        break;
+    default:
+        break;
+    }
+    return AP_OK;
+}
+
+bool ap_splitter_next(ap_splitter *s, ap_str *word)
+{
+    unsigned level = s->depth;
+    for (;;) {
+        while (s->p == s->ends[level])
+            if (level-- == 0)
+                return false;
+        if (level == s->depth)
+            break;
+        const char *end;
+        bool stays;
+        s->status = next_piece(s, level, s->p, s->ends[level], &end, &stays);
+        if (s->status != AP_OK)
             return false;
-    for (; level < splitter->depth; level++)
-        splitter->ends[level + 1] = piece_end(splitter, level, splitter->p, splitter->ends[level]);
-    *word = (ap_str){splitter->p, (size_t)(splitter->ends[level] - splitter->p)};
-    splitter->p = splitter->ends[level];
+        if (!stays) {
+            s->p = end;
+            continue;
+        }
+        level++;
+        s->ends[level] = end;
+        s->begins[level] = s->p;
+        if (level < s->depth) {
+            s->found[level].begin = NULL;
+            s->valid_to[level] = NULL;
+        }
+    }
+    *word = (ap_str){s->p, (size_t)(s->ends[level] - s->p)};
+    s->p = s->ends[level];
     return true;
 }

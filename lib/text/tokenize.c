@@ -40,6 +40,7 @@ typedef struct work {
     ap_arena kept;    /* normalized text that words seen before point into */
     ap_path_node *nodes;
     size_t node_room;
+    ap_regex_run regex;
     bool missed; /* SPM: the character before was unknown */
     seen_word *seen;
     uint32_t seen_mask;
@@ -231,10 +232,10 @@ static ap_status add_words(work *w, ap_str text)
     ap_str word;
     if (w->t->adds_space && text.ptr[0] != ' ')
         AP_TRY(keep(w, AP_STR(" "), text, &text));
-    ap_splitter_begin(&splitter, w->t->classes, w->t->split, text);
+    ap_splitter_begin(&splitter, w->t->classes, w->t->split, text, &w->regex, w->err);
     while (ap_splitter_next(&splitter, &word))
         AP_TRY(add_word(w, word, add_bytes_word));
-    return AP_OK;
+    return splitter.status;
 }
 
 /* ---- SentencePiece -------------------------------------------------------- */
@@ -405,24 +406,32 @@ static ap_status add_spaced(work *w, ap_str text, bool is_start)
     ap_str word, spelled = ap_buf_str(s);
     if (w->seen) /* words that are remembered point into it */
         AP_TRY(keep(w, (ap_str){"", 0}, spelled, &spelled));
-    ap_splitter_begin(&splitter, t->classes, t->split ? t->split : &whole, spelled);
+    ap_splitter_begin(&splitter, t->classes, t->split ? t->split : &whole, spelled, &w->regex, w->err);
     while (ap_splitter_next(&splitter, &word))
         AP_TRY(t->kind == AP_VOCAB_SPM ? merge_spm(w, word) : add_word(w, word, add_unigram_word));
-    return AP_OK;
+    return splitter.status;
 }
 
 /* ---- WordPiece ------------------------------------------------------------ */
 
 static ap_status add_wordpiece_word(work *w, ap_str word) { return ap_wordpiece_word(w->t, word, w->out, w->err); }
 
-/* Words end at whitespace, which goes, and punctuation is a word of its own. */
+/* Words end at whitespace, which goes, and punctuation is a word of its own, if the vocabulary does not say otherwise. */
 static ap_status add_bert(work *w, ap_str text)
 {
     size_t n, begin = 0;
+    if (w->t->split) {
+        ap_splitter splitter;
+        ap_str word;
+        ap_splitter_begin(&splitter, w->t->classes, w->t->split, text, &w->regex, w->err);
+        while (ap_splitter_next(&splitter, &word))
+            AP_TRY(add_word(w, word, add_wordpiece_word));
+        return splitter.status;
+    }
     for (size_t i = 0; i < text.len; i += n) {
         int32_t code = ap_utf8_next(text.ptr + i, text.len - i, &n);
         unsigned class = code < 0 ? 0 : ap_class_compute((uint32_t)code);
-        bool is_punct = (class & AP_CLASS_PUNCT) || (code < 0x80 && (class & AP_CLASS_SYMBOL));
+        bool is_punct = code >= 0 && ap_class_is_cut_punct(class, (uint32_t)code);
         if (!is_punct && !(class & AP_CLASS_SPACE))
             continue;
         if (i > begin)
@@ -596,6 +605,7 @@ ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, 
     ap_buf_deinit(&w.normal[1]);
     ap_arena_deinit(&w.kept);
     ap_free(w.nodes);
+    ap_regex_run_deinit(&w.regex);
     ap_buf_deinit(&joined);
     return status;
 }

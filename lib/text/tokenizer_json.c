@@ -22,7 +22,7 @@ typedef struct reader {
     uint32_t step_count;
     ap_str stages[AP_SPLIT_STAGES_MAX];
     uint32_t stage_count;
-    bool is_byte_level, is_metaspace, splits_words, is_bert;
+    bool is_byte_level, is_metaspace, splits_words;
     unsigned depth;
 } reader;
 
@@ -198,31 +198,91 @@ static bool drop_last_step(reader *r, ap_str step)
 
 /* ---- Pre-tokenizers ---- */
 
-static ap_status add_stage(reader *r, unsigned scanner)
+static ap_status add_stage_text(reader *r, ap_split_mode mode, ap_str expression)
 {
     if (r->stage_count == AP_SPLIT_STAGES_MAX)
         return ap_fail(r->err, AP_E_LIMIT, "the pre-tokenizer of tokenizer.json has more than %d stages", AP_SPLIT_STAGES_MAX);
-    r->stages[r->stage_count++] = ap_str_from(ap_split_expression(scanner));
-    return AP_OK;
+    ap_buf stage = {0};
+    ap_status status = ap_buf_add_str(&stage, ap_str_from(ap_split_mode_text(mode)), r->err);
+    if (status == AP_OK)
+        status = ap_buf_add_str(&stage, expression, r->err);
+    if (status == AP_OK)
+        status = keep(r, ap_buf_str(&stage), &r->stages[r->stage_count]);
+    r->stage_count += status == AP_OK;
+    ap_buf_deinit(&stage);
+    return status;
+}
+
+static ap_status add_stage(reader *r, ap_split_mode mode, unsigned scanner)
+{
+    return add_stage_text(r, mode, ap_str_from(ap_split_expression(scanner)));
+}
+
+static bool is_stage(const reader *r, uint32_t i, ap_split_mode mode, unsigned scanner)
+{
+    if (i >= r->stage_count)
+        return false;
+    ap_str stage = r->stages[i];
+    return ap_split_take_mode(&stage) == mode && ap_str_equal(stage, ap_str_from(ap_split_expression(scanner)));
+}
+
+/* What becomes of matches and gaps. */
+static ap_status read_mode(reader *r, const json_t *p, const char *otherwise, bool invert, ap_split_mode *out)
+{
+    static const struct {
+        const char *behavior;
+        ap_split_mode mode, inverted;
+    } modes[] = {{"Isolated", AP_SPLIT_BOTH, AP_SPLIT_BOTH},
+                 {"Removed", AP_SPLIT_DROP_MATCHES, AP_SPLIT_DROP_GAPS},
+                 {"MergedWithPrevious", AP_SPLIT_GLUE_BEFORE, AP_SPLIT_GLUE_AFTER},
+                 {"MergedWithNext", AP_SPLIT_GLUE_AFTER, AP_SPLIT_GLUE_BEFORE},
+                 {"Contiguous", AP_SPLIT_JOIN, AP_SPLIT_JOIN}};
+    const char *behavior = json_string_value(json_object_get(p, "behavior"));
+    behavior = behavior ? behavior : otherwise;
+    for (size_t i = 0; behavior && i < sizeof modes / sizeof modes[0]; i++)
+        if (strcmp(behavior, modes[i].behavior) == 0) {
+            *out = invert ? modes[i].inverted : modes[i].mode;
+            return AP_OK;
+        }
+    return refuse(r, "pre_tokenizer", behavior ? behavior : "Split without a behavior");
+}
+
+/* A text as an expression that matches it. */
+static ap_status add_literal(reader *r, ap_split_mode mode, ap_str text)
+{
+    ap_buf escaped = {0};
+    ap_status status = AP_OK;
+    if (text.len == 0)
+        return refuse(r, "pre_tokenizer", "a split by nothing");
+    for (size_t i = 0; i < text.len && status == AP_OK; i++) {
+        if (strchr("\\^$.|?*+()[]{}", text.ptr[i]))
+            status = ap_buf_add_char(&escaped, '\\', r->err);
+        if (status == AP_OK)
+            status = ap_buf_add_char(&escaped, text.ptr[i], r->err);
+    }
+    if (status == AP_OK)
+        status = add_stage_text(r, mode, ap_buf_str(&escaped));
+    ap_buf_deinit(&escaped);
+    return status;
 }
 
 static ap_status add_split(reader *r, const json_t *p)
 {
-    bool is_regex, invert = flag_of(p, "invert", false);
+    bool is_regex;
+    ap_split_mode mode;
     ap_str pattern = pattern_of(p, &is_regex);
-    const char *behavior = json_string_value(json_object_get(p, "behavior"));
     if (!is_regex && ap_str_is(pattern, " ") && r->step_count &&
         ap_str_is(r->steps[r->step_count - 1], "replace:1: " AP_METASPACE))
         return AP_OK; /* no space is left to cut at */
-    unsigned scanner = is_regex ? ap_split_scanner(pattern) : AP_SCAN_NONE;
+    AP_TRY(read_mode(r, p, NULL, flag_of(p, "invert", false), &mode));
+    if (!is_regex)
+        return add_literal(r, mode, pattern);
+    unsigned scanner = ap_split_scanner(pattern);
     if (scanner == AP_SCAN_NONE)
-        return refuse(r, "pre_tokenizer", is_regex ? pattern.ptr : "Split by a string");
-    bool isolates = behavior && strcmp(behavior, "Isolated") == 0 && !invert;
+        return add_stage_text(r, mode, pattern);
     /* Where every character is in a match, taking the gaps away takes nothing. */
-    bool keeps_matches = behavior && strcmp(behavior, "Removed") == 0 && invert && ap_split_covers(scanner);
-    if (!isolates && !keeps_matches)
-        return refuse(r, "pre_tokenizer", behavior ? behavior : "Split without a behavior");
-    return add_stage(r, scanner);
+    bool is_whole = mode == AP_SPLIT_DROP_GAPS && ap_split_covers(scanner);
+    return add_stage(r, is_whole ? AP_SPLIT_BOTH : mode, scanner);
 }
 
 static ap_status read_pre_tokenizer(reader *r, const json_t *p);
@@ -248,7 +308,7 @@ static ap_status add_byte_level(reader *r, const json_t *p)
         r->out->add_space_prefix = 1;
         r->out->space_prefix = AP_SPACE_UNLESS;
     }
-    return flag_of(p, "use_regex", true) ? add_stage(r, AP_SCAN_GPT2) : AP_OK;
+    return flag_of(p, "use_regex", true) ? add_stage(r, AP_SPLIT_BOTH, AP_SCAN_GPT2) : AP_OK;
 }
 
 static ap_status add_metaspace(reader *r, const json_t *p)
@@ -257,12 +317,39 @@ static ap_status add_metaspace(reader *r, const json_t *p)
     ap_str replacement = text_of(json_object_get(p, "replacement"));
     if (!ap_str_is(replacement, AP_METASPACE))
         return refuse(r, "pre_tokenizer", "a Metaspace that is not U+2581");
+    r->splits_words = is_stage(r, 0, AP_SPLIT_DROP_MATCHES, AP_SCAN_SPACE);
+    if (r->is_metaspace || r->stage_count > r->splits_words)
+        return refuse(r, "pre_tokenizer", "a Metaspace behind another stage than WhitespaceSplit");
+    r->stage_count = 0; /* words with one space between, however many there were */
     r->is_metaspace = true;
     if (!scheme)
         scheme = flag_of(p, "add_prefix_space", true) ? "always" : "never";
     r->out->add_space_prefix = strcmp(scheme, "never") != 0;
     r->out->space_prefix = strcmp(scheme, "first") == 0 ? AP_SPACE_FIRST : AP_SPACE_UNLESS;
-    return flag_of(p, "split", true) ? add_stage(r, AP_SCAN_METASPACE) : AP_OK;
+    return flag_of(p, "split", true) ? add_stage(r, AP_SPLIT_BOTH, AP_SCAN_METASPACE) : AP_OK;
+}
+
+/* Behind ByteLevel the text is spelled in another alphabet, in which some bytes are numbers: only what is known there. */
+static ap_status read_behind_bytes(reader *r, const json_t *p)
+{
+    bool is_regex;
+    const char *behavior = json_string_value(json_object_get(p, "behavior"));
+    if (is(p, "Split") && ap_str_is(pattern_of(p, &is_regex), "[0-9][0-9][0-9]") && is_regex && behavior &&
+        strcmp(behavior, "Isolated") == 0)
+        return add_stage(r, AP_SPLIT_BOTH, AP_SCAN_ASCII_DIGITS_3);
+    if (is(p, "Digits") && !flag_of(p, "individual_digits", false))
+        return add_stage(r, AP_SPLIT_BOTH, AP_SCAN_BYTE_DIGITS);
+    return refuse(r, "pre_tokenizer behind ByteLevel", type_of(p));
+}
+
+static ap_status add_fixed(reader *r, const json_t *length)
+{
+    char expression[40];
+    json_int_t n = json_is_integer(length) ? json_integer_value(length) : 5;
+    if (n < 1 || n > AP_REGEX_REPEAT_MAX)
+        return refuse(r, "pre_tokenizer", "a FixedLength that is not 1 to 1000");
+    (void)snprintf(expression, sizeof expression, "(?:.|\\n){1,%d}", (int)n);
+    return add_stage_text(r, AP_SPLIT_BOTH, ap_str_from(expression));
 }
 
 static ap_status read_pre_tokenizer(reader *r, const json_t *p)
@@ -273,31 +360,31 @@ static ap_status read_pre_tokenizer(reader *r, const json_t *p)
         return read_pre_tokenizers(r, json_object_get(p, "pretokenizers"));
     if (is(p, "Metaspace"))
         return add_metaspace(r, p);
-    if (is(p, "WhitespaceSplit")) {
-        r->splits_words = true;
-        return AP_OK;
-    }
-    if (is(p, "BertPreTokenizer")) {
-        r->is_bert = true;
-        return AP_OK;
-    }
-    if (is(p, "Split") && !r->is_byte_level)
-        return add_split(r, p);
     if (is(p, "ByteLevel") && !r->is_byte_level)
         return add_byte_level(r, p);
-    /* Behind ByteLevel the text is spelled in another alphabet: only what sees no difference may stand there. */
-    bool is_regex;
-    if (is(p, "Split") && ap_str_is(pattern_of(p, &is_regex), "[0-9][0-9][0-9]"))
-        return add_stage(r, AP_SCAN_ASCII_DIGITS_3);
     if (r->is_byte_level)
-        return refuse(r, "pre_tokenizer", type_of(p));
+        return read_behind_bytes(r, p);
+    if (is(p, "Split"))
+        return add_split(r, p);
+    if (is(p, "WhitespaceSplit"))
+        return add_stage(r, AP_SPLIT_DROP_MATCHES, AP_SCAN_SPACE);
+    if (is(p, "Whitespace"))
+        return add_stage(r, AP_SPLIT_DROP_GAPS, AP_SCAN_WORDS);
+    if (is(p, "BertPreTokenizer")) {
+        AP_TRY(add_stage(r, AP_SPLIT_DROP_MATCHES, AP_SCAN_SPACE));
+        return add_stage(r, AP_SPLIT_BOTH, AP_SCAN_PUNCT);
+    }
     if (is(p, "Digits"))
-        return add_stage(r, flag_of(p, "individual_digits", false) ? AP_SCAN_DIGIT : AP_SCAN_DIGITS);
-    const char *behavior = json_string_value(json_object_get(p, "behavior"));
-    if (is(p, "Punctuation") && (!behavior || strcmp(behavior, "Isolated") == 0))
-        return add_stage(r, AP_SCAN_PUNCT);
-    if (is(p, "Punctuation") && strcmp(behavior, "Contiguous") == 0)
-        return add_stage(r, AP_SCAN_PUNCT_RUN);
+        return add_stage(r, AP_SPLIT_BOTH, flag_of(p, "individual_digits", false) ? AP_SCAN_DIGIT : AP_SCAN_DIGITS);
+    if (is(p, "CharDelimiterSplit"))
+        return add_literal(r, AP_SPLIT_DROP_MATCHES, text_of(json_object_get(p, "delimiter")));
+    if (is(p, "FixedLength"))
+        return add_fixed(r, json_object_get(p, "length"));
+    if (is(p, "Punctuation")) {
+        ap_split_mode mode;
+        AP_TRY(read_mode(r, p, "Isolated", false, &mode));
+        return mode == AP_SPLIT_JOIN ? add_stage(r, AP_SPLIT_BOTH, AP_SCAN_PUNCT_RUN) : add_stage(r, mode, AP_SCAN_PUNCT);
+    }
     return refuse(r, "pre_tokenizer", type_of(p));
 }
 
@@ -608,6 +695,15 @@ static void read_escapes(reader *r)
     r->out->space_prefix = AP_SPACE_EACH;
 }
 
+/* WhitespaceSplit before Metaspace: words with one space before each. */
+static ap_status read_words(reader *r)
+{
+    r->out->remove_extra_spaces = r->splits_words;
+    if (r->splits_words && !(r->out->add_space_prefix > 0 && r->out->space_prefix == AP_SPACE_UNLESS))
+        return refuse(r, "pre_tokenizer", "WhitespaceSplit without a Metaspace that prepends always");
+    return r->splits_words ? add_step(r, "spaces", (ap_str){"", 0}) : AP_OK;
+}
+
 static ap_status read_bpe(reader *r)
 {
     AP_TRY(refuse_affixes(r));
@@ -625,7 +721,7 @@ static ap_status read_bpe(reader *r)
         return refuse(r, "model", "unknown characters that are not joined");
     if (r->out->ignore_merges)
         return refuse(r, "model", "ignore_merges without bytes");
-    return AP_OK;
+    return read_words(r);
 }
 
 static ap_status read_model(reader *r)
@@ -641,25 +737,26 @@ static ap_status read_model(reader *r)
             read_escapes(r);
         if (!r->is_metaspace)
             return refuse(r, "model", "a Unigram without U+2581");
-        r->out->remove_extra_spaces = r->splits_words;
-        if (r->splits_words && !(r->out->add_space_prefix > 0 && r->out->space_prefix == AP_SPACE_UNLESS))
-            return refuse(r, "pre_tokenizer", "WhitespaceSplit without a Metaspace that prepends always");
-        return r->splits_words ? add_step(r, "spaces", (ap_str){"", 0}) : AP_OK;
+        return read_words(r);
     }
     if (strcmp(type, "WordPiece") == 0) {
         r->out->kind = AP_VOCAB_WORDPIECE;
         const json_t *most = json_object_get(r->model, "max_input_chars_per_word");
         if (json_is_integer(most) && json_integer_value(most) != 100)
             return refuse(r, "model", "max_input_chars_per_word other than 100");
-        return r->is_bert ? AP_OK : refuse(r, "model", "a WordPiece without BertPreTokenizer");
+        if (r->stage_count == 0 || r->is_metaspace)
+            return refuse(r, "model", "a WordPiece without words");
+        if (r->stage_count == 2 && is_stage(r, 0, AP_SPLIT_DROP_MATCHES, AP_SCAN_SPACE) && is_stage(r, 1, AP_SPLIT_BOTH, AP_SCAN_PUNCT))
+            r->stage_count = 0; /* BertPreTokenizer, which a description need not say */
+        return AP_OK;
     }
     return refuse(r, "model", type);
 }
 
 static ap_status publish(reader *r)
 {
-    bool cuts_elsewhere = (r->splits_words && r->out->kind != AP_VOCAB_UNIGRAM) || (r->is_bert && r->out->kind != AP_VOCAB_WORDPIECE);
-    if (cuts_elsewhere || (r->is_byte_level && r->out->kind != AP_VOCAB_BPE))
+    bool is_spaced = r->out->kind == AP_VOCAB_UNIGRAM || r->out->kind == AP_VOCAB_SPM;
+    if ((r->is_metaspace && !is_spaced) || (r->is_byte_level && r->out->kind != AP_VOCAB_BPE))
         return refuse(r, "pre_tokenizer", "a component for another kind of model");
     ap_str *steps = ap_arena_zero(r->arena, r->step_count + 1, sizeof *steps);
     ap_str *stages = ap_arena_zero(r->arena, r->stage_count + 1, sizeof *stages);

@@ -517,16 +517,8 @@ static ap_status refuse_split(ap_str name, ap_error *err)
 static ap_status choose_split(ap_tokenizer *t, const ap_vocab_source *source, ap_error *err)
 {
     if (source->split_count || (source->split && t->kind == AP_VOCAB_BPE)) {
-        if (source->split_count > AP_SPLIT_STAGES_MAX)
-            return ap_fail(err, AP_E_LIMIT, "the pre-tokenizer has %u stages, the limit is %d", source->split_count,
-                           AP_SPLIT_STAGES_MAX);
-        for (uint32_t i = 0; i < source->split_count; i++) {
-            unsigned scanner = ap_split_scanner(source->split[i]);
-            if (scanner == AP_SCAN_NONE)
-                return ap_fail(err, AP_E_UNSUPPORTED, "the pre-tokenizer's expression '%.*s' is not one of those known",
-                               shown(source->split[i]), source->split[i].ptr);
-            t->own_split.stages[i] = (uint8_t)scanner;
-        }
+        for (uint32_t i = 0; i < source->split_count; i++)
+            AP_TRY(ap_split_add(&t->own_split, source->split[i], err));
         t->split = &t->own_split;
     } else if (t->kind == AP_VOCAB_BPE) {
         ap_str pre = source->pre.len ? source->pre : AP_STR("default");
@@ -639,6 +631,7 @@ void ap_tokenizer_destroy(ap_tokenizer **tokenizer)
     ap_pairs_deinit(&t->pairs);
     ap_map_deinit(&t->words);
     ap_map_deinit(&t->chars);
+    ap_split_deinit(&t->own_split);
     ap_free(t->classes);
     ap_arena_deinit(&t->arena);
     ap_free(t);

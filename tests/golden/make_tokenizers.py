@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small tokenizer.json files, one per family, and the ids the PyPI packages `tokenizers` (0.23) and `sentencepiece` give.
 
-    make_tokenizers.py ../text/data
+    make_tokenizers.py ../text/data [NAME...]
 
 Writes tokenizers/NAME.json or NAME.model and tokenizers/NAME.txt there (lines of `ids HEX ID...`); trained here on generated text.
 """
@@ -121,6 +121,55 @@ def is_settled(t, string):
     return True
 
 
+def stages(*list_of):
+    """Byte-level BPE behind stages of any kind."""
+    return byte_level(pre_tokenizers.Sequence([*list_of, pre_tokenizers.ByteLevel(False, use_regex=False)]))
+
+
+def words_of_wordpiece():
+    t = wordpiece(False)
+    t.pre_tokenizer = pre_tokenizers.Whitespace()
+    return t
+
+
+# Those that were added later are made one by one, each from a generator of its own.
+LATER = {
+    "byte_foreign": lambda: stages(pre_tokenizers.Split(Regex(r"(?i:n't|'s|'ll)|\b\w+(?=\s)|\d{1,2}|[^\w\s]{1,3}|[\p{L}\p{M}]+?(?=\p{Lu})|\s+$"),
+                                                        "isolated")),
+    "byte_falcon": lambda: byte_level(pre_tokenizers.Sequence([
+        pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(False), pre_tokenizers.Digits(False),
+        pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated")])),
+    "byte_glued": lambda: stages(pre_tokenizers.Split("e", "merged_with_previous"), pre_tokenizers.Split(Regex(r"[A-Z]|\s"), "merged_with_next"),
+                                 pre_tokenizers.Split(Regex("[aeiou.]"), "contiguous"),
+                                 pre_tokenizers.Split(Regex(r"\p{N}+"), "merged_with_previous", True)),
+    "byte_dropped": lambda: stages(pre_tokenizers.WhitespaceSplit(), pre_tokenizers.CharDelimiterSplit("o"), pre_tokenizers.Punctuation("merged_with_next"),
+                                   pre_tokenizers.Split(Regex("t|h"), "removed"), pre_tokenizers.FixedLength(3)),
+    "byte_words": lambda: stages(pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)),
+    "byte_empty_matches": lambda: stages(pre_tokenizers.Split(Regex(r"(?<=[a-z])(?=[A-Z])|(?=\d\d)|x*"), "isolated")),
+    "wordpiece_words": words_of_wordpiece,
+}
+
+
+def make_later(folder, name):
+    global rng, CORPUS
+    rng = random.Random(name)
+    vectors.SPECIALS[:] = []
+    CORPUS = [vectors.text(rng) for _ in range(1500)]
+    write(folder, name, LATER[name]())
+
+
+def write(folder, name, t):
+    t = Tokenizer.from_str(t.to_str())
+    t.save(os.path.join(folder, name + ".json"), pretty=False)
+    vectors.SPECIALS[:] = [a.content for a in t.get_added_tokens_decoder().values()]
+    with open(os.path.join(folder, name + ".txt"), "w", encoding="utf-8") as out:
+        for _ in range(60):
+            string = vectors.text(rng)
+            while t.normalizer and not is_settled(t, string):
+                string = vectors.text(rng)
+            vectors.write_ids(out, t, string)
+
+
 def make(folder):
     split = lambda *e: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(x), "isolated") for x in e] +
                                                [pre_tokenizers.ByteLevel(False, use_regex=False)])
@@ -138,16 +187,12 @@ def make(folder):
             "wordpiece_lower": wordpiece(True), "wordpiece_cased": wordpiece(False)}
         model_files(folder, work)
     for name, t in families.items():
-        t = Tokenizer.from_str(t.to_str())
-        t.save(os.path.join(folder, name + ".json"), pretty=False)
-        vectors.SPECIALS[:] = [a.content for a in t.get_added_tokens_decoder().values()]
-        with open(os.path.join(folder, name + ".txt"), "w", encoding="utf-8") as out:
-            for _ in range(60):
-                string = vectors.text(rng)
-                while t.normalizer and not is_settled(t, string):
-                    string = vectors.text(rng)
-                vectors.write_ids(out, t, string)
+        write(folder, name, t)
 
 
 if __name__ == "__main__":
-    make(os.path.join(sys.argv[1], "tokenizers"))
+    target = os.path.join(sys.argv[1], "tokenizers")
+    if not sys.argv[2:]:
+        make(target)
+    for later in sys.argv[2:] or LATER:
+        make_later(target, later)

@@ -1,12 +1,14 @@
 /* msan_libraries.c - MemorySanitizer sees only writes of code that was built with it.  Preloaded, this tells it what
- * the C library, libsodium and jansson wrote for us; all else of theirs that lib/ calls returns plain numbers.
+ * the C library, libsodium, PCRE2 and jansson wrote for us; all else of theirs that lib/ calls returns plain numbers.
  *
  * Built without the sanitizer (sanitizers.sh); in a program without it, it does nothing.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include <dlfcn.h>
 #include <jansson.h>
+#include <pcre2.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -21,13 +23,14 @@ static void written(const volatile void *bytes, size_t count)
         __msan_unpoison(bytes, count);
 }
 
+#define NAME(name) #name
 /* Wraps `name`: calls the next of that name, then tells of `count` bytes at `out`. */
 #define WRAP(type, name, parameters, arguments, out, count)     \
     type name parameters;                                       \
     type name parameters                                        \
     {                                                           \
         type(*next) parameters;                                 \
-        *(void **)&next = dlsym(RTLD_NEXT, #name);              \
+        *(void **)&next = dlsym(RTLD_NEXT, NAME(name));         \
         type result = next arguments;                           \
         written(out, count);                                    \
         return result;                                          \
@@ -52,6 +55,28 @@ void randombytes_buf(void *out, size_t count)
     *(void **)&next = dlsym(RTLD_NEXT, "randombytes_buf");
     next(out, count);
     written(out, count);
+}
+
+WRAP(PCRE2_SIZE *, pcre2_get_ovector_pointer, (pcre2_match_data *data), (data), result, 2 * sizeof *result)
+WRAP(pcre2_code *, pcre2_compile, (PCRE2_SPTR text, PCRE2_SIZE n, uint32_t options, int *code, PCRE2_SIZE *at, pcre2_compile_context *context),
+     (text, n, options, code, at, context), code, sizeof *code)
+WRAP(int, pcre2_get_error_message, (int code, PCRE2_UCHAR *out, PCRE2_SIZE room), (code, out, room), out, room)
+
+/* The block that a callout is given lies on PCRE2's stack; there is one callout. */
+static int (*callout)(pcre2_callout_block *, void *);
+
+static int call_out(pcre2_callout_block *block, void *data)
+{
+    written(block, sizeof *block);
+    return callout(block, data);
+}
+
+int pcre2_set_callout(pcre2_match_context *context, int (*function)(pcre2_callout_block *, void *), void *data)
+{
+    int (*next)(pcre2_match_context *, int (*)(pcre2_callout_block *, void *), void *);
+    *(void **)&next = dlsym(RTLD_NEXT, "pcre2_set_callout_8");
+    callout = function;
+    return next(context, call_out, data);
 }
 
 /* What jansson builds lies in memory that counts as written from the start. */
