@@ -93,7 +93,8 @@ typedef struct ap_import_options {
 
 /* Reads a GGUF file from source_fd, checks all of it, and writes the packed form
  * to out_fd, an empty regular file opened for reading and writing.  Both stay open
- * and belong to the caller.  On failure what was written to out_fd means nothing. */
+ * and belong to the caller.  On failure what was written to out_fd means nothing.  A file that is packed already is
+ * checked as ap_model_open does and copied. */
 AP_API ap_status ap_model_import(int source_fd, int out_fd, const ap_import_options *options,
                                  ap_import_report *report, ap_error *err);
 

@@ -374,7 +374,7 @@ static void what_is_no_whole_model_is_refused(void **state)
     tensors++;
     expect_refused(with_value(&file, "split.tensors.count", I32, &tensors, 4), AP_E_UNSUPPORTED, "split.tensors.count");
     expect_refused(with_text(&file, "split.no", "0"), AP_E_FORMAT, "split.no");
-    expect_refused(with_u32(&file, "aperto.pack.version", 1), AP_E_ARG, "packed already");
+    expect_refused(with_u32(&file, "aperto.pack.version", 1), AP_E_NOTFOUND, "aperto.pack.law");
     ap_buf_deinit(&file);
 }
 
@@ -504,6 +504,38 @@ static void a_cut_file_is_refused(void **state)
         close(packed);
         ap_buf_deinit(&copy);
     }
+    ap_buf_deinit(&file);
+}
+
+static void what_is_packed_already_is_checked_and_copied(void **state)
+{
+    ap_buf file = tiny_bytes(&small), bytes = {0};
+    int packed = ap_test_temporary(), copy = ap_test_temporary();
+    ap_import_report first, second;
+    ap_mapping one, two;
+    assert_ok(import_bytes(&file, packed, &first, err));
+    assert_ok(ap_file_map(packed, &one, err));
+    add(&bytes, one.ptr, one.len);
+    assert_ok(import_bytes(&bytes, copy, &second, err));
+    assert_ok(ap_file_map(copy, &two, err));
+    assert_true(one.len == two.len && memcmp(one.ptr, two.ptr, one.len) == 0);
+    ap_file_unmap(&two);
+    assert_true(second.parameter_count == first.parameter_count && second.context_tokens == first.context_tokens);
+    assert_true(second.source_bytes == one.len && second.packed_bytes == one.len && second.has_chat_template);
+    assert_string_equal(second.architecture, first.architecture);
+    assert_string_equal(second.quantization, first.quantization);
+    /* A stranger packed it: what does not fit together is refused, and nothing is written. */
+    char *dims = memmem(bytes.ptr, bytes.len, "aperto.tensor.dims", 18);
+    assert_non_null(dims);
+    dims[18 + 4 + 4 + 8] ^= 32; /* the first of the columns, behind kind, kind of the elements and count */
+    ap_error error = {0};
+    assert_int_equal(ftruncate(copy, 0), 0);
+    assert_int_equal(import_bytes(&bytes, copy, &second, &error), AP_E_FORMAT);
+    assert_int_equal(lseek(copy, 0, SEEK_END), 0);
+    ap_file_unmap(&one);
+    close(packed);
+    close(copy);
+    ap_buf_deinit(&bytes);
     ap_buf_deinit(&file);
 }
 
@@ -902,6 +934,7 @@ int main(void)
         cmocka_unit_test(sizes_that_do_not_fit_each_other_are_refused),
         cmocka_unit_test(features_that_are_not_there_are_refused),
         cmocka_unit_test(what_is_no_whole_model_is_refused),
+        cmocka_unit_test(what_is_packed_already_is_checked_and_copied),
         cmocka_unit_test(a_vocabulary_that_does_not_fit_is_refused),
         cmocka_unit_test(a_missing_tensor_is_named),
         cmocka_unit_test(a_tensor_of_a_wrong_shape_or_type_is_named),
