@@ -372,7 +372,7 @@ static int run_pull(unsigned count, char **operands)
                          "starting with . or -, without '..'", as_name, AP_STORE_NAME_MAX);
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
-        status = ap_store_import(store, operands[0], as_name, cli_progress, title, &entry, &err);
+        status = ap_store_import(store, operands[0], NULL, as_name, cli_progress, title, &entry, &err);
     if (store)
         ap_store_close(&store);
     if (status != AP_OK)

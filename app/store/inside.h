@@ -83,7 +83,7 @@ ap_status ap_store_source_hash(const ap_store_source *source, char sha256[AP_HAS
 
 /* With the lock held: reads and hashes a source and packs it into a blob, unless a whole blob of these bytes
  * is there.  Fills all of the entry but the name. */
-ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progress *progress, void *context,
-                               ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err);
+ap_status ap_store_take_source(const ap_store *store, const char *path, const ap_store_origin *origin, ap_progress *progress,
+                               void *context, ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err);
 
 #endif

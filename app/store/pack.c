@@ -189,15 +189,18 @@ static ap_status find_source(const ap_store *store, const char *sha256, ap_store
     return AP_OK;
 }
 
-ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progress *progress, void *context,
-                               ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err)
+ap_status ap_store_take_source(const ap_store *store, const char *path, const ap_store_origin *origin, ap_progress *progress,
+                               void *context, ap_store_entry *entry, ap_file_stamp *stamp, ap_error *err)
 {
     pack_job job = {.is_store_to_blame = false};
     char full[PATH_MAX];
     bool is_known = false;
     ap_status status = ap_store_source_open(&job.source, path, err);
-    if (status == AP_OK && (!realpath(path, full) || strlen(full) > AP_STORE_PATH_MAX))
+    const char *source = origin ? origin->source : realpath(path, full), *revision = origin ? origin->revision : NULL;
+    if (status == AP_OK && (!source || strlen(source) > AP_STORE_PATH_MAX))
         status = ap_fail(err, AP_E_LIMIT, "the path is longer than %d bytes", AP_STORE_PATH_MAX);
+    if (status == AP_OK && revision && strlen(revision) > AP_STORE_REVISION_MAX)
+        status = ap_fail(err, AP_E_LIMIT, "what the source calls its state is longer than %d bytes", AP_STORE_REVISION_MAX);
     if (status == AP_OK)
         status = ap_store_source_hash(&job.source, job.source_sha256, progress, context, err);
     if (status == AP_OK)
@@ -212,9 +215,10 @@ ap_status ap_store_take_source(const ap_store *store, const char *path, ap_progr
         return status;
     }
     memcpy(entry->source_sha256, job.source_sha256, sizeof entry->source_sha256);
-    (void)snprintf(entry->source, sizeof entry->source, "%.*s", AP_STORE_PATH_MAX, full);
+    (void)snprintf(entry->source, sizeof entry->source, "%s", source);
+    (void)snprintf(entry->revision, sizeof entry->revision, "%s", revision ? revision : "");
     tidy(entry->source, sizeof entry->source);
-    entry->revision[0] = 0;
+    tidy(entry->revision, sizeof entry->revision);
     entry->law_version = AP_LAW_VERSION;
     entry->created = ap_clock_wall();
     entry->replaced = 0;

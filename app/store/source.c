@@ -284,3 +284,12 @@ ap_status ap_store_source_hash(const ap_store_source *s, char sha256[AP_HASH_HEX
     ap_hash_end(&hash, sha256);
     return AP_OK;
 }
+
+ap_status ap_store_source_sha256(const char *path, char sha256[AP_HASH_HEX], ap_progress *progress, void *context, ap_error *err)
+{
+    ap_store_source source;
+    AP_TRY(ap_store_source_open(&source, path, err));
+    ap_status status = ap_store_source_hash(&source, sha256, progress, context, err);
+    ap_store_source_close(&source);
+    return status;
+}

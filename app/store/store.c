@@ -271,21 +271,21 @@ static ap_status name_import(const ap_store *store, const char *name, ap_store_e
     return status;
 }
 
-ap_status ap_store_import(ap_store *store, const char *path, const char *name, ap_progress *progress, void *context,
-                          ap_store_entry *entry, ap_error *err)
+ap_status ap_store_import(ap_store *store, const char *path, const ap_store_origin *origin, const char *name,
+                          ap_progress *progress, void *context, ap_store_entry *entry, ap_error *err)
 {
     char made[AP_STORE_NAME_MAX + 1];
     ap_file_stamp stamp;
     int lock;
     if (!name) {
-        make_name(path, made);
+        make_name(origin ? origin->source : path, made);
         name = made;
     }
     AP_TRY(ap_store_check_name(name, err));
     AP_TRY(ap_store_lock(store, &lock, err));
     ap_status status = ap_store_sweep(store, err);
     if (status == AP_OK)
-        status = ap_store_take_source(store, path, progress, context, entry, &stamp, err);
+        status = ap_store_take_source(store, path, origin, progress, context, entry, &stamp, err);
     if (status == AP_OK)
         status = name_import(store, name, entry, err);
     if (status != AP_OK)
@@ -330,7 +330,7 @@ static ap_status pack_path(ap_store *store, const char *path, ap_progress *progr
     AP_TRY(ap_store_lock(store, &lock, err));
     ap_status status = ap_store_sweep(store, err);
     if (status == AP_OK)
-        status = ap_store_take_source(store, path, progress, context, entry, &m.stamp, err);
+        status = ap_store_take_source(store, path, NULL, progress, context, entry, &m.stamp, err);
     if (status == AP_OK) {
         char manifest[PATH_ROOM];
         make_name(path, entry->name);

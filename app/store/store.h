@@ -74,11 +74,19 @@ ap_status ap_store_list(ap_store *store, ap_store_entry **entries, size_t *count
 /* What is known of MODEL; packs nothing.  AP_E_NOTFOUND names the nearest. */
 ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entry, ap_error *err);
 
-/* Imports a GGUF file or a folder under a name (NULL: made from its own).  A source that is there already
+/* Where a model came from, if that is not the path at which it lies now. */
+typedef struct ap_store_origin {
+    const char *source;   /* "hf:ORG/REPO", "oci://…", "https://…" */
+    const char *revision; /* see ap_store_entry; may be NULL */
+} ap_store_origin;
+
+/* Imports a GGUF file or a folder under a name (NULL: made from its own).  `origin` may be NULL.  A source that is there already
  * is not packed again, unless its blob is damaged: that mends it.  If the name means what came from the same
  * source before, it moves and the old meaning goes into its history; AP_E_STATE if it means another model. */
-ap_status ap_store_import(ap_store *store, const char *path, const char *name, ap_progress *progress, void *context,
-                          ap_store_entry *entry, ap_error *err);
+ap_status ap_store_import(ap_store *store, const char *path, const ap_store_origin *origin, const char *name,
+                          ap_progress *progress, void *context, ap_store_entry *entry, ap_error *err);
+/* The SHA-256 that an import of this path would record as source_sha256. */
+ap_status ap_store_source_sha256(const char *path, char sha256[AP_HASH_HEX], ap_progress *progress, void *context, ap_error *err);
 /* Finds MODEL and opens it; a file given by path is packed into the cache at its first use, and again if what
  * was packed is damaged.  *fd is the packed file, open for reading, its digest checked; the caller closes it. */
 ap_status ap_store_resolve(ap_store *store, const char *model, ap_progress *progress, void *context,

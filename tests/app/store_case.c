@@ -61,7 +61,7 @@ ap_store *open_store(void)
 ap_store_entry import(ap_store *store, const char *path, const char *name)
 {
     ap_store_entry entry;
-    assert_ok(ap_store_import(store, path, name, NULL, NULL, &entry, err));
+    assert_ok(ap_store_import(store, path, NULL, name, NULL, NULL, &entry, err));
     return entry;
 }
 

@@ -62,7 +62,7 @@ expect 2 "help does not expect 'rm'" --help run rm
 expect 2 "help does not expect 'rm'" help --man run rm
 expect 2 "did you mean 'run'" help runn
 expect 0 "Usage: aperto run" --help run
-for c in run serve pull list show verify rm tag rollback tokenize render logits bench version; do expect 0 "Usage: aperto $c" "$c" --help; done
+for c in run serve pull list show verify rm tag rollback outdated tokenize render logits bench version; do expect 0 "Usage: aperto $c" "$c" --help; done
 
 # Numbers
 for o in -n --top-k --seed --ctx --threads; do
@@ -185,7 +185,25 @@ timeout 120 python3 served.py "$aperto" >out 2>err && ok || bad "a server and a 
 "$make_tiny" moving.gguf 1024 && expect 0 "aperto rollback moving" pull moving.gguf
 expect 0 "" rollback moving && expect 0 "" show moving --json
 json 'd["context_tokens"] == 512'
-expect 0 "" rm moving --with-history
+expect 0 "" outdated moving --json
+json 'd["models"][0]["state"] == "outdated" and d["models"][0]["rolled_back"] and d["models"][0]["source_sha256"] != d["models"][0]["source_sha256_now"]'
+expect 0 "goes to what was rolled back" outdated
+expect 0 "moving" pull moving.gguf
+expect 0 "current" outdated moving
+mv moving.gguf "it's moved.gguf" && expect 1 "of 1 sources 1 could not be compared" outdated moving
+grep -q "^moving  *unreachable .*moving.gguf' cannot be opened" out && ok || bad "outdated does not say why"
+expect 0 "" pull "it's moved.gguf" --as quoted
+"$make_tiny" "it's moved.gguf" 768
+timeout 60 "$aperto" outdated quoted 2>err | sed -n 's/^quoted  *outdated  *//p' | sed "s|^aperto|'$aperto'|" >update.sh
+sh update.sh >out 2>err && grep -q "^quoted: " out && ok || bad "the command that outdated proposes: $(cat update.sh)"
+expect 0 "current" outdated quoted
+expect 1 "no model 'mooving'" outdated mooving
+expect 0 "" rm moving --with-history && expect 0 "" rm quoted --with-history
+# A packed file is a model file, checked like any other
+cp "$(ls data/models/blobs/*.aperto | head -1)" carried.aperto
+expect 0 "It came packed" pull carried.aperto --as carried
+expect 0 "is intact" verify carried
+expect 0 "" rm carried
 expect 0 "is intact" verify tiny
 
 # Answers

@@ -118,7 +118,7 @@ static void a_name_in_use_keeps_its_meaning(void **state)
 {
     ap_store *store = open_store();
     ap_store_entry a = import(store, first, "a"), entry;
-    assert_refused(AP_E_STATE, "'a'", ap_store_import(store, second, "a", NULL, NULL, &entry, err));
+    assert_refused(AP_E_STATE, "'a'", ap_store_import(store, second, NULL, "a", NULL, NULL, &entry, err));
     assert_ok(ap_store_find(store, "a", &entry, err));
     assert_string_equal(entry.digest, a.digest);
     assert_int_equal(count_files("blobs", ""), 1); /* nothing is left of the refused one */
@@ -163,9 +163,9 @@ static void any_part_of_a_split_file_means_all_of_them(void **state)
 
     assert_int_equal(unlink(at("%s/tiny-00003-of-00003.gguf", folder)), 0);
     assert_refused(AP_E_NOTFOUND, "tiny-00003-of-00003.gguf",
-                   ap_store_import(store, at("%s/tiny-00001-of-00003.gguf", folder), "x", NULL, NULL, &entry, err));
+                   ap_store_import(store, at("%s/tiny-00001-of-00003.gguf", folder), NULL, "x", NULL, NULL, &entry, err));
     assert_int_equal(symlink("/dev/zero", at("%s/tiny-00003-of-00003.gguf", folder)), 0);
-    assert_refused(AP_E_ARG, "device", ap_store_import(store, at("%s/tiny-00001-of-00003.gguf", folder), "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_ARG, "device", ap_store_import(store, at("%s/tiny-00001-of-00003.gguf", folder), NULL, "x", NULL, NULL, &entry, err));
     static const char *const parts[] = {"00001", "00002", "00003"};
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(unlink(at(at("%s/tiny-%%s-of-00003.gguf", folder), parts[i])), 0);
@@ -178,17 +178,17 @@ static void a_refused_file_leaves_nothing(void **state)
     ap_store_entry entry;
     static const char *const names[] = {"../evil", "/etc/x", "-rf", ""};
     for (size_t i = 0; i < 4; i++)
-        assert_refused(AP_E_ARG, "possible name", ap_store_import(store, first, names[i], NULL, NULL, &entry, err));
+        assert_refused(AP_E_ARG, "possible name", ap_store_import(store, first, NULL, names[i], NULL, NULL, &entry, err));
     write_file(second, "GGUF\3\0\0\0", 8);
     ap_error error = {0};
-    assert_int_not_equal(ap_store_import(store, second, "cut", NULL, NULL, &entry, &error), AP_OK);
+    assert_int_not_equal(ap_store_import(store, second, NULL, "cut", NULL, NULL, &entry, &error), AP_OK);
     assert_non_null(strstr(error.message, "second.gguf"));
-    assert_refused(AP_E_NOTFOUND, "gone.gguf", ap_store_import(store, "/tmp/gone.gguf", "x", NULL, NULL, &entry, err));
-    assert_refused(AP_E_NOTFOUND, "of the GGUF files", ap_store_import(store, folder, "x", NULL, NULL, &entry, err));
-    assert_refused(AP_E_ARG, "device", ap_store_import(store, "/dev/zero", "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_NOTFOUND, "gone.gguf", ap_store_import(store, "/tmp/gone.gguf", NULL, "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_NOTFOUND, "of the GGUF files", ap_store_import(store, folder, NULL, "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_ARG, "device", ap_store_import(store, "/dev/zero", NULL, "x", NULL, NULL, &entry, err));
     const char *fifo = at("%s/fifo", folder);
     assert_int_equal(mkfifo(fifo, 0600), 0);
-    assert_refused(AP_E_ARG, "pipe", ap_store_import(store, fifo, "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_ARG, "pipe", ap_store_import(store, fifo, NULL, "x", NULL, NULL, &entry, err));
     (void)unlink(fifo);
     assert_int_equal(count_files("blobs", ""), 0);
     assert_int_equal(count_files("names", ""), 0);
@@ -205,7 +205,7 @@ static void a_full_disk_keeps_what_was_there(void **state)
     void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
     ap_error error = {0};
-    ap_status status = ap_store_import(store, second, "b", NULL, NULL, &entry, &error);
+    ap_status status = ap_store_import(store, second, NULL, "b", NULL, NULL, &entry, &error);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     (void)signal(SIGXFSZ, before);
     assert_int_not_equal(status, AP_OK);
@@ -252,7 +252,7 @@ static void eight_imports_at_once_end_whole(void **state)
             ap_store_entry entry;
             char name[16];
             (void)snprintf(name, sizeof name, "m%d", i / 2); /* each name twice, each file four times */
-            _exit(ap_store_import(store, i / 2 % 2 ? first : second, name, NULL, NULL, &entry, NULL) == AP_OK ? 0 : 1);
+            _exit(ap_store_import(store, i / 2 % 2 ? first : second, NULL, name, NULL, NULL, &entry, NULL) == AP_OK ? 0 : 1);
         }
     }
     for (int i = 0; i < 8; i++) {
@@ -282,7 +282,7 @@ static void an_import_that_is_killed_is_no_model(void **state)
         assert_true(child >= 0);
         if (child == 0) {
             ap_store_entry entry;
-            _exit(ap_store_import(store, first, "a", NULL, NULL, &entry, NULL) == AP_OK ? 0 : 1);
+            _exit(ap_store_import(store, first, NULL, "a", NULL, NULL, &entry, NULL) == AP_OK ? 0 : 1);
         }
         (void)usleep(wait);
         (void)kill(child, SIGKILL);
@@ -363,8 +363,33 @@ static void a_long_manifest_is_refused(void **state)
     write_file(in_data("names/b.json"), big, 600000);
     free(big);
     assert_refused(AP_E_LIMIT, "limit", ap_store_find(store, "b", &entry, err));
-    assert_refused(AP_E_LIMIT, "limit", ap_store_import(store, first, "b", NULL, NULL, &entry, err));
+    assert_refused(AP_E_LIMIT, "limit", ap_store_import(store, first, NULL, "b", NULL, NULL, &entry, err));
     assert_ok(ap_store_remove(store, "b", false, err));
+    ap_store_close(&store);
+}
+
+static void a_packed_file_of_another_store_is_the_same_model(void **state)
+{
+    char carried[300];
+    ap_store *store = open_store();
+    ap_store_entry a = import(store, first, "a"), b;
+    const ap_store_origin origin = {.source = "oci://registry/some/thing:q4", .revision = "sha256:1"};
+    (void)snprintf(carried, sizeof carried, "%s/carried.aperto", folder);
+    assert_int_equal(rename(blob_of(&a), carried), 0);
+    assert_ok(ap_store_remove(store, "a", false, err));
+    assert_ok(ap_store_import(store, carried, &origin, NULL, NULL, NULL, &b, err));
+    assert_string_equal(b.digest, a.digest);
+    assert_string_equal(b.name, "thing-q4");
+    assert_string_equal(b.source, origin.source);
+    assert_string_equal(b.revision, "sha256:1");
+    /* Whom it says it was made of is a claim: the source is what came. */
+    assert_string_not_equal(b.source_sha256, a.source_sha256);
+    flip_a_bit(carried);
+    int fd;
+    assert_ok(ap_store_resolve(store, "thing-q4", NULL, NULL, &b, &fd, err));
+    close(fd);
+    assert_int_equal(truncate(carried, 4000), 0);
+    assert_refused(AP_E_FORMAT, "carried.aperto", ap_store_import(store, carried, NULL, "c", NULL, NULL, &b, err));
     ap_store_close(&store);
 }
 
@@ -515,7 +540,7 @@ static void progress_is_told(void **state)
     ap_store *store = open_store();
     ap_store_entry a;
     unsigned reports = 0;
-    assert_ok(ap_store_import(store, first, "a", count_reports, &reports, &a, err));
+    assert_ok(ap_store_import(store, first, NULL, "a", count_reports, &reports, &a, err));
     assert_true(reports > 0);
     ap_store_close(&store);
 }
@@ -534,7 +559,7 @@ static ap_status use_all(void *context)
     if (status == AP_OK)
         status = ap_store_find(store, "b", &entry, &err);
     if (status == AP_OK) /* known already: nothing is packed */
-        status = ap_store_import(store, first, "a", NULL, NULL, &entry, &err);
+        status = ap_store_import(store, first, NULL, "a", NULL, NULL, &entry, &err);
     if (status == AP_OK)
         status = ap_store_tag(store, "b", "n", true, &entry, &err);
     if (status == AP_OK)
@@ -661,19 +686,19 @@ static void what_is_no_folder_of_a_model_is_refused_by_what_is_there(void **stat
         assert_int_equal(mkdir(path, 0755), 0);
         for (size_t k = 0; cases[i].names[k] && k < 3; k++)
             write_file(at(at("%s/%%s", path), cases[i].names[k]), "{}", 2);
-        assert_refused(cases[i].status, cases[i].word, ap_store_import(store, path, "x", NULL, NULL, &entry, err));
+        assert_refused(cases[i].status, cases[i].word, ap_store_import(store, path, NULL, "x", NULL, NULL, &entry, err));
     }
     /* A pipe among the files would wait for ever. */
     write_folder(path, 3, 1);
     assert_int_equal(unlink(at("%s/model.safetensors", path)), 0);
     assert_int_equal(mkfifo(at("%s/model.safetensors", path), 0600), 0);
-    assert_refused(AP_E_ARG, "a pipe", ap_store_import(store, path, "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_ARG, "a pipe", ap_store_import(store, path, NULL, "x", NULL, NULL, &entry, err));
     /* An index that points out of the folder opens nothing there. */
     write_folder(path, 3, 1);
     assert_int_equal(rename(at("%s/model.safetensors", path), at("%s/part.safetensors", path)), 0);
     static const char index[] = "{\"weight_map\":{\"model.norm.weight\":\"../odd/part.safetensors\"}}";
     write_file(at("%s/model.safetensors.index.json", path), index, sizeof index - 1);
-    assert_refused(AP_E_FORMAT, "'../odd/part.safetensors'", ap_store_import(store, path, "x", NULL, NULL, &entry, err));
+    assert_refused(AP_E_FORMAT, "'../odd/part.safetensors'", ap_store_import(store, path, NULL, "x", NULL, NULL, &entry, err));
     assert_int_equal(count_files("blobs", ""), 0);
     assert_int_equal(count_files("names", ""), 0);
     ap_store_close(&store);
@@ -702,6 +727,7 @@ int main(void)
         T(a_damaged_manifest_is_named_and_others_go_on),
         T(a_manifest_under_a_foreign_name_is_damaged),
         T(a_long_manifest_is_refused),
+        T(a_packed_file_of_another_store_is_the_same_model),
         T(a_flipped_bit_is_found_and_mended_by_a_new_import),
         T(who_only_looks_makes_no_folder),
         T(a_blob_that_is_gone_or_cut_is_named),

@@ -154,7 +154,7 @@ static void a_source_that_changed_moves_its_name_and_keeps_the_old(void **state)
     ap_store_entry now = import(store, first, "a");
     assert_string_equal(now.moved_from, old.digest);
     assert_history(store, "a", &now, HISTORY(old.digest));
-    assert_refused(AP_E_STATE, first, ap_store_import(store, second, "a", NULL, NULL, &entry, err)); /* another source does not */
+    assert_refused(AP_E_STATE, first, ap_store_import(store, second, NULL, "a", NULL, NULL, &entry, err)); /* another source does not */
     assert_ok(ap_store_rollback(store, "a", &entry, err));
     assert_string_equal(entry.digest, old.digest);
     entry = import(store, first, "a");
