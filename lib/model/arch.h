@@ -226,6 +226,7 @@ typedef struct ap_hf_family {
     const char *classes[4]; /* names in "architectures"; the rest is NULL */
     const char *layers;     /* "model.layers." */
     const char *root;       /* what some folders leave out in front of names; NULL: nothing */
+    const char *usual;      /* a JSON object: what config.json means where it says nothing; NULL: nothing */
     bool has_columns_first;  /* matrices of layers are stored the other way round */
     bool are_norms_less_one; /* norms weigh by 1 + what is stored */
     const ap_config_key *keys;

@@ -95,5 +95,14 @@ const ap_arch ap_arch_gemma3 = {
     .score_width_layers = 62,
     .tensors = gemma3_tensors,
     .tensor_count = AP_COUNT_OF(gemma3_tensors),
-    GEMMA_FOLDER("Gemma3ForCausalLM"),
+    /* The models from 4B on read pictures as well: their text part is the same model, and says only what is not usual. */
+    .hf = {.classes = {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"},
+           .layers = "model.layers.",
+           .root = "model.",
+           .are_norms_less_one = true,
+           .keys = config_keys,
+           .key_count = AP_COUNT_OF(config_keys),
+           .usual = "{\"num_attention_heads\": 8, \"num_key_value_heads\": 4, \"head_dim\": 256, \"max_position_embeddings\": 131072,"
+                    "\"rms_norm_eps\": 1e-6, \"rope_theta\": 1e6, \"rope_local_base_freq\": 1e4, \"query_pre_attn_scalar\": 256,"
+                    "\"sliding_window\": 4096, \"hidden_activation\": \"gelu_pytorch_tanh\", \"tie_word_embeddings\": true}"},
 };

@@ -57,6 +57,9 @@ ap_status ap_hf_files_json(const ap_hf_files *files, const char *name, json_t **
 
 /* ---- config.json ---- */
 
+/* Puts what a model that reads pictures says of its text part, and what is usual in its family, where config.json says
+ * nothing itself.  AP_E_NOMEM. */
+ap_status ap_hf_config_complete(json_t *config, ap_error *err);
 /* Writes general.architecture, general.name and the family's keys. */
 ap_status ap_hf_config_write(const json_t *config, ap_gguf_writer *keys, const ap_arch **arch, ap_error *err);
 /* What folders say in config.json and GGUF in a tensor (Llama 3.1, longrope): the divisors of the rotary frequencies for

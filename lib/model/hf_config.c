@@ -28,6 +28,25 @@ static ap_status find_family(const json_t *config, const ap_arch **arch, ap_erro
     return AP_OK;
 }
 
+/* ---- One object ---- */
+
+ap_status ap_hf_config_complete(json_t *config, ap_error *err)
+{
+    json_t *text = json_object_get(config, "text_config"), *usual;
+    ap_str name;
+    if (json_is_object(text) && json_object_update_missing(config, text) != 0)
+        return ap_fail_nomem(err, json_object_size(text));
+    const ap_arch *arch = ap_json_get_str(config, "architectures.0", &name, NULL) == AP_OK ? ap_arch_find_class(name) : NULL;
+    if (!arch || !arch->hf.usual)
+        return AP_OK; /* what is wrong with the family is said when it is read */
+    AP_TRY(ap_json_parse(&usual, ap_str_from(arch->hf.usual), (ap_json_limits){4096, 256}, err));
+    int failed = json_object_update_missing(config, usual);
+    json_decref(usual);
+    return failed ? ap_fail_nomem(err, sizeof *arch) : AP_OK;
+}
+
+/* ---- The family's keys ---- */
+
 /* The last part of the name under which it was saved: "org/model" or a path. */
 static ap_status write_name(const json_t *config, ap_gguf_writer *keys, ap_error *err)
 {

@@ -59,10 +59,32 @@ static ap_status reserve_weights(ap_hf_files *f, uint32_t count, ap_error *err)
     return ap_map_reserve(&f->weight_index, count, err);
 }
 
+/* Of a model that reads pictures too, the text part's tensors are called as if they stood alone, but for a prefix. */
+static ap_str name_in_text_part(ap_str name)
+{
+    static const char *const prefixes[] = {"model.language_model.", "language_model."};
+    for (size_t i = 0; i < 2; i++)
+        if (ap_str_starts(name, ap_str_from(prefixes[i])))
+            return (ap_str){name.ptr + strlen(prefixes[i]), name.len - strlen(prefixes[i])};
+    return name;
+}
+
+static bool is_of_pictures(ap_str name)
+{
+    static const char *const prefixes[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."};
+    for (size_t i = 0; i < 4; i++)
+        if (ap_str_starts(name, ap_str_from(prefixes[i])))
+            return true;
+    return false;
+}
+
 static ap_status add_weight(ap_hf_files *f, const ap_hf_file *file, const ap_safetensor *tensor, ap_error *err)
 {
-    f->weights[f->weight_count] = (ap_hf_weight){tensor->name, tensor, ap_safetensors_data(file->tensors, tensor), false};
-    return ap_map_add(&f->weight_index, tensor->name, f->weight_count++, NULL, err);
+    ap_str name = name_in_text_part(tensor->name);
+    if (is_of_pictures(name))
+        return AP_OK;
+    f->weights[f->weight_count] = (ap_hf_weight){name, tensor, ap_safetensors_data(file->tensors, tensor), false};
+    return ap_map_add(&f->weight_index, name, f->weight_count++, NULL, err);
 }
 
 static ap_status read_single(ap_hf_files *f, ap_hf_file *file, ap_error *err)

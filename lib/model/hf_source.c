@@ -422,6 +422,7 @@ static ap_status open_into(ap_source *s, folder *f, const ap_import_file *files,
     AP_TRY(ap_hf_files_json(&f->files, "config.json", &f->config, err));
     if (!f->config)
         return ap_fail(err, AP_E_NOTFOUND, "the folder has no config.json");
+    AP_TRY(ap_hf_config_complete(f->config, err));
     AP_TRY(make_keys(f, &s->keys, err));
     AP_TRY(make_tensors(f, s->keys, err));
     AP_TRY(ap_map_reserve(&s->index, f->count, err));
