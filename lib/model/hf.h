@@ -41,6 +41,7 @@ typedef struct ap_hf_files {
     uint64_t bytes;
     ap_hf_weight *weights;
     uint32_t weight_count;
+    bool has_pictures; /* tensors that only read pictures: they are left out */
     ap_map weight_index;
 } ap_hf_files;
 

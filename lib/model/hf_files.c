@@ -81,8 +81,10 @@ static bool is_of_pictures(ap_str name)
 static ap_status add_weight(ap_hf_files *f, const ap_hf_file *file, const ap_safetensor *tensor, ap_error *err)
 {
     ap_str name = name_in_text_part(tensor->name);
-    if (is_of_pictures(name))
+    if (is_of_pictures(name)) {
+        f->has_pictures = true;
         return AP_OK;
+    }
     f->weights[f->weight_count] = (ap_hf_weight){name, tensor, ap_safetensors_data(file->tensors, tensor), false};
     return ap_map_add(&f->weight_index, name, f->weight_count++, NULL, err);
 }

@@ -395,8 +395,10 @@ static const unsigned char *folder_rows(const ap_source *s, uint32_t tensor, uin
 static void write_note(folder *f)
 {
     size_t used = 0, room = sizeof f->note;
+    if (f->files.has_pictures)
+        used += (size_t)snprintf(f->note, room, "The model reads pictures; its text part is taken, and takes text alone. ");
     if (f->rounded_4_bits)
-        used += (size_t)snprintf(f->note, room, "%u matrices whose groups no packed 4-bit type holds were rounded to Q8_0. ", f->rounded_4_bits);
+        used += (size_t)snprintf(f->note + used, room - used, "%u matrices whose groups no packed 4-bit type holds were rounded to Q8_0. ", f->rounded_4_bits);
     if (f->rounded_fp8)
         used += (size_t)snprintf(f->note + used, room - used, "%u matrices in FP8 were multiplied by their scales and rounded to BF16. ",
                                  f->rounded_fp8);
