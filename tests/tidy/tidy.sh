@@ -58,8 +58,9 @@ arrows lib/model "$public" 'base/.*' 'format/.*' 'quant/.*' 'kernel/.*' 'text/.*
 arrows lib/engine "$public" 'base/.*' 'format/.*' 'quant/.*' 'kernel/.*' 'text/.*' 'model/.*' 'engine/.*'
 arrows app/worker "$public" 'base/.*' 'worker/.*'
 arrows app/store "$public" 'base/.*' 'worker/.*' 'store/.*'
+arrows app/fetch "$public" 'base/.*' 'fetch/.*'
 arrows app/serve "$public" 'base/.*' 'worker/.*' 'store/.*' 'serve/.*' '[a-z.]*\.inc'
-arrows app/cli "$public" 'base/.*' 'worker/.*' 'store/.*' 'serve/.*' 'cli/.*'
+arrows app/cli "$public" 'base/.*' 'worker/.*' 'store/.*' 'fetch/.*' 'serve/.*' 'cli/.*'
 
 # The public header stands on its own, and a user needs nothing else.
 grep -E '^(include|examples)/' "$work/sources" | xargs grep -nE '^ *# *include *("|<(base|format|text|quant|kernel|model|engine)/)' |
