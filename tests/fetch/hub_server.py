@@ -107,6 +107,13 @@ class Hub:
         with self.lock:
             self.faults, self.log = [], []
 
+    def settle(self):
+        """Waits until the requests of clients that are gone were seen, too."""
+        count = -1
+        while count != len(self.log):
+            count = len(self.log)
+            time.sleep(0.3)
+
     def take_fault(self, path):
         with self.lock:
             for fault in self.faults:

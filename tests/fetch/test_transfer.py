@@ -193,6 +193,7 @@ for how in (["--stop-at", 900_000], ["--kill-at", 900_000]):
     a = fetch("/file", "--sha256", sha256, "--bytes", len(data), *how, kill="--kill-at" in how)
     check(a == -9 or a["status"] == statuses["cancelled"], f"{how}: {a}")
     check("f" not in os.listdir(work) and "f.part" in os.listdir(work), "a half file has no name")
+    hub.settle()
     hub.reset()
     a = fetch("/file", "--sha256", sha256, "--bytes", len(data), keep=True)
     check(a["status"] == 0 and got() == data and os.listdir(work) == ["f"], f"goes on after {how}: {a}")
@@ -204,6 +205,7 @@ for how in (["--stop-at", 900_000], ["--kill-at", 900_000]):
 def stop_half_way():
     hub.reset(); hub.fault("/file", slow=2_000_000)
     check(fetch("/file", "--stop-at", 900_000)["status"] == statuses["cancelled"], "stopped")
+    hub.settle()
     hub.reset()
 
 
