@@ -149,7 +149,8 @@ enum {
 enum { AP_DETOKENIZE_SPECIAL = 1 /* control tokens are written out instead of left out */ };
 
 /* The vocabulary of a GGUF file (a whole model or vocabulary only) or of a packed
- * file, a tokenizer.json or a SentencePiece model.  fd may be closed afterwards. */
+ * file, a tokenizer.json, a SentencePiece model, a tekken.json, a tiktoken file or
+ * BERT's vocab.txt.  fd may be closed afterwards. */
 AP_API ap_status ap_vocab_open(ap_vocab **out, int fd, ap_error *err);
 AP_API void ap_vocab_close(ap_vocab **vocab);
 AP_API uint32_t ap_vocab_count(const ap_vocab *vocab);

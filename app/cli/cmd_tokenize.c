@@ -148,7 +148,8 @@ const cli_command cli_tokenize = {
     .operands_max = 2,
     .summary = "text to token ids, and back",
     .description = "Prints the token ids of TEXT (or of standard input, or of --file). MODEL is a name in the store, a GGUF "
-                   "file, which may hold a vocabulary only, a tokenizer.json or a tokenizer.model.",
+                   "file, which may hold a vocabulary only, a tokenizer.json, a tokenizer.model, a tekken.json, a tiktoken "
+                   "file of Llama 3, Qwen or OpenAI, or BERT's vocab.txt.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

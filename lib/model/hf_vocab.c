@@ -8,8 +8,7 @@
 #include "model/hf.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
-#include "text/sentencepiece.h"
-#include "text/tokenizer_json.h"
+#include "text/vocab_read.h"
 
 enum { ENDS_MAX = 3 };
 
@@ -92,38 +91,61 @@ static ap_status write_bare_ids(uint32_t rows, ap_gguf_writer *keys, ap_error *e
 
 /* ---- All of it ---- */
 
-typedef ap_status source_reader(ap_vocab_source *out, ap_arena *arena, ap_str file, ap_error *err);
-
-static ap_status write_read(source_reader *read, ap_str file, uint32_t rows, ap_vocab_source *source, ap_arena *arena, ap_gguf_writer *keys,
-                            ap_error *err)
+static ap_str find(const ap_hf_files *files, const char *name)
 {
-    AP_TRY(read(source, arena, file, err));
-    return ap_vocab_source_write(source, rows, keys, err);
+    ap_str text = {0};
+    (void)ap_hf_files_find(files, name, &text);
+    return text;
+}
+
+static ap_status read_lists(const ap_hf_files *files, const json_t *config, const char *vocab, const char *merges, ap_vocab_source *source,
+                            ap_arena *arena, ap_error *err)
+{
+    const json_t *type = ap_json_find(config, "model_type");
+    ap_vocab_lists lists = {.vocab = find(files, vocab), .added = find(files, "added_tokens.json"),
+                            .specials = find(files, "special_tokens_map.json"), .config = find(files, "tokenizer_config.json"),
+                            .model_type = {json_string_value(type), json_string_length(type)}};
+    if (merges && !ap_hf_files_find(files, merges, &lists.merges))
+        return ap_fail(err, AP_E_FORMAT, "%s needs %s beside it", vocab, merges);
+    return ap_vocab_lists_read(source, arena, &lists, err);
+}
+
+/* The first of these files that is there. */
+static ap_status read_tokenizer(const ap_hf_files *files, const json_t *config, ap_vocab_source *source, ap_arena *arena, bool *is_there,
+                                ap_error *err)
+{
+    static const char *const alone[] = {"tokenizer.json", "tekken.json", "tokenizer.model", "spiece.model", "tiktoken.model"};
+    ap_str text;
+    *is_there = true;
+    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++)
+        if (ap_hf_files_find(files, alone[i], &text))
+            return ap_vocab_file_read(source, arena, text, err);
+    if (ap_hf_files_find(files, "sentencepiece.bpe.model", &text)) {
+        const json_t *type = ap_json_find(config, "model_type");
+        const char *name = json_is_string(type) ? json_string_value(type) : "?";
+        if (strcmp(name, "xlm-roberta") != 0)
+            return ap_fail(err, AP_E_UNSUPPORTED, "sentencepiece.bpe.model of '%.40s', whose ids are not those of its pieces; known is xlm-roberta",
+                           name);
+        return ap_xlm_roberta_read(source, arena, text, err);
+    }
+    if (ap_hf_files_find(files, "vocab.json", &text))
+        return read_lists(files, config, "vocab.json", "merges.txt", source, arena, err);
+    *is_there = ap_hf_files_find(files, "vocab.txt", &text);
+    return *is_there ? read_lists(files, config, "vocab.txt", NULL, source, arena, err) : AP_OK;
 }
 
 /* *source says which special tokens stand in the keys already; what it points to is gone. */
-static ap_status write_tokenizer(const ap_hf_files *files, uint32_t rows, ap_vocab_source *source, ap_gguf_writer *keys, ap_error *err)
+static ap_status write_tokenizer(const ap_hf_files *files, const json_t *config, uint32_t rows, ap_vocab_source *source, ap_gguf_writer *keys,
+                                 ap_error *err)
 {
-    static const struct {
-        const char *name;
-        source_reader *read;
-    } readers[] = {{"tokenizer.json", ap_tokenizer_json_read}, {"tokenizer.model", ap_sentencepiece_read},
-                   {"spiece.model", ap_sentencepiece_read}};
-    static const char *const unread[] = {"vocab.json", "vocab.txt", "sentencepiece.bpe.model", "tekken.json", "tiktoken.model"};
-    ap_str text;
+    ap_arena arena = {0};
+    bool is_there;
     *source = (ap_vocab_source)AP_VOCAB_SOURCE_NONE;
-    for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++)
-        if (ap_hf_files_find(files, readers[i].name, &text)) {
-            ap_arena arena = {0};
-            ap_status status = write_read(readers[i].read, text, rows, source, &arena, keys, err);
-            ap_arena_deinit(&arena);
-            return status;
-        }
-    for (size_t i = 0; i < sizeof unread / sizeof unread[0]; i++)
-        if (ap_hf_files_find(files, unread[i], &text))
-            return ap_fail(err, AP_E_UNSUPPORTED, "%s: this release reads the tokenizer of a folder from tokenizer.json or tokenizer.model; use the model's GGUF file",
-                           unread[i]);
-    return write_bare_ids(rows, keys, err);
+    ap_status status = read_tokenizer(files, config, source, &arena, &is_there, err);
+    if (status == AP_OK && is_there)
+        status = ap_vocab_source_write(source, rows, keys, err);
+    ap_arena_deinit(&arena);
+    return status == AP_OK && !is_there ? write_bare_ids(rows, keys, err) : status;
 }
 
 ap_status ap_hf_vocab_write(const ap_hf_files *files, const json_t *config, uint32_t rows, ap_gguf_writer *keys, ap_error *err)
@@ -131,7 +153,7 @@ ap_status ap_hf_vocab_write(const ap_hf_files *files, const json_t *config, uint
     json_t *generation;
     ap_vocab_source source;
     AP_TRY(ap_hf_files_json(files, "generation_config.json", &generation, err));
-    ap_status status = write_tokenizer(files, rows, &source, keys, err);
+    ap_status status = write_tokenizer(files, config, rows, &source, keys, err);
     if (status == AP_OK)
         status = write_specials(generation, config, &source, rows, keys, err);
     json_decref(generation);

@@ -9,8 +9,7 @@
 #include "base/utf8.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
-#include "text/sentencepiece.h"
-#include "text/tokenizer_json.h"
+#include "text/vocab_read.h"
 
 /* A template that cannot be compiled does not spoil the model: it can still complete
  * text, and a chat is refused with the reason. */
@@ -62,17 +61,15 @@ static ap_status open_gguf(ap_vocab **out, ap_mapping file, ap_error *err)
     return status;
 }
 
-typedef ap_status source_reader(ap_vocab_source *out, ap_arena *arena, ap_str file, ap_error *err);
-
 /* A tokenizer alone, without a template. */
-static ap_status open_alone(ap_vocab **out, ap_mapping file, source_reader *read, ap_error *err)
+static ap_status open_alone(ap_vocab **out, ap_mapping file, ap_error *err)
 {
     ap_arena arena = {0};
     ap_vocab_source source;
     ap_vocab *vocab = ap_alloc_zero(1, sizeof *vocab);
     if (!vocab)
         return ap_fail_nomem(err, sizeof *vocab);
-    ap_status status = read(&source, &arena, (ap_str){(const char *)file.ptr, file.len}, err);
+    ap_status status = ap_vocab_file_read(&source, &arena, (ap_str){(const char *)file.ptr, file.len}, err);
     if (status == AP_OK)
         status = ap_tokenizer_create(&vocab->tokenizer, &source, err);
     ap_arena_deinit(&arena);
@@ -87,14 +84,8 @@ ap_status ap_vocab_open(ap_vocab **out, int fd, ap_error *err)
     *out = NULL;
     ap_mapping file;
     AP_TRY(ap_file_map(fd, &file, err));
-    enum { PIECE_TAG = 0x0a }; /* a SentencePiece model begins with a piece, whose length and first tag follow */
-    ap_status status;
-    if (file.len && file.ptr[0] == '{')
-        status = open_alone(out, file, ap_tokenizer_json_read, err);
-    else if (file.len > 2 && file.ptr[0] == PIECE_TAG && file.ptr[2] == PIECE_TAG)
-        status = open_alone(out, file, ap_sentencepiece_read, err);
-    else
-        status = open_gguf(out, file, err);
+    bool is_gguf = file.len >= 4 && memcmp(file.ptr, "GGUF", 4) == 0;
+    ap_status status = is_gguf ? open_gguf(out, file, err) : open_alone(out, file, err);
     ap_file_unmap(&file);
     return status;
 }

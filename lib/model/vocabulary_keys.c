@@ -7,6 +7,7 @@
  *     normalizer     strings   steps (text/normalize.h)
  *     flags          u8        per token: how it lies in text (text/tokenizer.h)
  *     ignore_merges  bool      a word that is a token is that token
+ *     equal_ranks    bool      merges in a row that make the same token have one rank
  *     space_prefix   u32       where a space goes before text
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -109,6 +110,9 @@ static ap_status read_own(ap_vocab_source *source, ap_arena *arena, const ap_ggu
     AP_TRY(read_list(gguf, "tokenizer.aperto.normalizer", arena, AP_NORMALIZER_STEPS_MAX, &source->normalizer,
                      &source->normalizer_count, err));
     AP_TRY(read_flag(gguf, "tokenizer.aperto.ignore_merges", &source->ignore_merges, err));
+    int8_t equal_ranks;
+    AP_TRY(read_flag(gguf, "tokenizer.aperto.equal_ranks", &equal_ranks, err));
+    source->equal_ranks = equal_ranks > 0;
     AP_TRY(read_bytes(gguf, "tokenizer.aperto.flags", &flags, err));
     if (flags.len && flags.len != source->token_count)
         return ap_fail(err, AP_E_FORMAT, "key 'tokenizer.aperto.flags' has %zu entries; the vocabulary has %u", flags.len,
@@ -236,6 +240,8 @@ ap_status ap_vocab_source_write(const ap_vocab_source *source, uint32_t rows, ap
     if (source->normalizer)
         AP_TRY(ap_gguf_writer_strs(keys, "tokenizer.aperto.normalizer", source->normalizer_count, source->normalizer, err));
     AP_TRY(write_flag(keys, "tokenizer.aperto.ignore_merges", source->ignore_merges, err));
+    if (source->equal_ranks)
+        AP_TRY(ap_gguf_writer_bool(keys, "tokenizer.aperto.equal_ranks", true, err));
     return source->space_prefix != AP_SPACE_EACH
                ? ap_gguf_writer_u32(keys, "tokenizer.aperto.space_prefix", source->space_prefix, err)
                : AP_OK;

@@ -344,5 +344,5 @@ ap_status ap_regex_find(const ap_regex *regex, ap_regex_run *run, ap_str text, s
     if (rc == PCRE2_ERROR_NOMEMORY)
         return ap_fail_nomem(err, text.len);
     return ap_fail(err, AP_E_LIMIT, "an expression of the pre-tokenizer needs more than %s for a text of %zu bytes",
-                   rc == PCRE2_ERROR_HEAPLIMIT ? "256 MiB" : "256 steps per byte", text.len);
+                   rc == PCRE2_ERROR_HEAPLIMIT ? "256 MiB" : "128 steps per byte", text.len);
 }

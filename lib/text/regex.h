@@ -22,7 +22,7 @@ enum {
     AP_REGEX_BYTES_MAX = 4096,
     AP_REGEX_REPEAT_MAX = 1000,       /* {n,m}: what is repeated so is one step */
     AP_REGEX_NESTING_MAX = 32,
-    AP_REGEX_STEPS_PER_BYTE = 256,
+    AP_REGEX_STEPS_PER_BYTE = 128,
     AP_REGEX_STEPS_MIN = 1 << 21,     /* for a call, however short its text: some hundredths of a second */
     AP_REGEX_HEAP_KIB_MAX = 256 << 10 /* for going back; 10 MB of one character take less in known expressions */
 };

@@ -99,6 +99,7 @@ typedef struct ap_vocab_source {
     uint32_t normalizer_count;
     const ap_str *normalizer;   /* steps, see normalize.h; NULL: the kind's default */
     int8_t ignore_merges;       /* -1: as the pre-tokenizer does */
+    bool equal_ranks;           /* merges in a row that make the same token have one rank */
     ap_space_prefix space_prefix;
 } ap_vocab_source;
 

@@ -787,13 +787,19 @@ static ap_status read_all(reader *r)
     return publish(r);
 }
 
+ap_status ap_tokenizer_json_read_root(ap_vocab_source *out, ap_arena *arena, const json_t *root, ap_error *err)
+{
+    *out = (ap_vocab_source)AP_VOCAB_SOURCE_NONE;
+    reader r = {.out = out, .arena = arena, .err = err, .root = root};
+    return read_all(&r);
+}
+
 ap_status ap_tokenizer_json_read(ap_vocab_source *out, ap_arena *arena, ap_str text, ap_error *err)
 {
     json_t *root;
     *out = (ap_vocab_source)AP_VOCAB_SOURCE_NONE;
     AP_TRY(ap_json_parse(&root, text, (ap_json_limits){AP_TOKENIZER_JSON_BYTES_MAX, AP_TOKENIZER_JSON_VALUES_MAX}, err));
-    reader r = {.out = out, .arena = arena, .err = err, .root = root};
-    ap_status status = read_all(&r);
+    ap_status status = ap_tokenizer_json_read_root(out, arena, root, err);
     json_decref(root);
     return status;
 }

@@ -13,6 +13,7 @@
 #define AP_TEXT_TOKENIZER_JSON_H
 
 #include "base/arena.h"
+#include "base/json.h"
 #include "text/tokenizer.h"
 
 enum {
@@ -22,5 +23,7 @@ enum {
 
 /* Everything in *out lives in the arena.  AP_E_FORMAT, AP_E_LIMIT, AP_E_UNSUPPORTED name the component or token. */
 ap_status ap_tokenizer_json_read(ap_vocab_source *out, ap_arena *arena, ap_str text, ap_error *err);
+/* The same of what was parsed already. */
+ap_status ap_tokenizer_json_read_root(ap_vocab_source *out, ap_arena *arena, const json_t *root, ap_error *err);
 
 #endif

@@ -34,6 +34,18 @@ static void fill_alphabet(int16_t of_code[0x144])
         of_code[stands_for_itself(byte) ? byte : next++] = (int16_t)byte;
 }
 
+ap_status ap_alphabet_add(ap_buf *out, uint8_t byte, ap_error *err)
+{
+    unsigned code = byte;
+    char bytes[4];
+    if (!stands_for_itself(byte)) {
+        code = 0x100;
+        for (unsigned i = 0; i < byte; i++)
+            code += !stands_for_itself(i);
+    }
+    return ap_buf_add(out, bytes, ap_utf8_put(code, bytes), err);
+}
+
 /* Writes the bytes `text` stands for (never more than it has); false if a character is not of the alphabet. */
 static bool from_alphabet(const int16_t of_code[0x144], ap_str text, char *out, size_t *out_bytes)
 {
@@ -358,6 +370,7 @@ static ap_status read_merges(ap_tokenizer *t, const ap_vocab_source *source, con
         AP_TRY(add_chars(t, source, normal, err));
     AP_TRY(ap_pairs_init(&t->pairs, source->merge_count, err));
     char whole[2 * AP_TOKEN_BYTES_MAX + 1];
+    uint32_t rank_before = 0, result_before = 0;
     for (uint32_t rank = 0; rank < source->merge_count; rank++) {
         ap_str merge = source->merges[rank];
         if (merge.len > 2 * AP_TOKEN_BYTES_MAX + 1)
@@ -376,6 +389,10 @@ static ap_status read_merges(ap_tokenizer *t, const ap_vocab_source *source, con
             !ap_map_get(normal, (ap_str){whole, n + m}, &pair.result))
             return ap_fail(err, AP_E_FORMAT, "merge %u '%.*s' has a part or a result that is no ordinary token", rank,
                            shown(merge), merge.ptr);
+        if (source->equal_ranks && rank && pair.result == result_before)
+            pair.rank = rank_before;
+        rank_before = pair.rank;
+        result_before = pair.result;
         const ap_pair *old = ap_pairs_add(&t->pairs, pair);
         if (old)
             return ap_fail(err, AP_E_FORMAT, "merges %u and %u are both '%.*s'", old->rank, rank, shown(merge),

@@ -70,6 +70,9 @@ static inline bool ap_tokenizer_joins(const ap_tokenizer *tokenizer, uint32_t le
 #define AP_SPM_SPACE AP_METASPACE
 enum { AP_SPM_SPACE_BYTES = 3 };
 
+/* Writes the letter of byte-level BPE that stands for a byte. */
+ap_status ap_alphabet_add(ap_buf *out, uint8_t byte, ap_error *err);
+
 /* One unknown token for the text, or a refusal if the vocabulary has none. */
 ap_status ap_tokenize_unknown(const ap_tokenizer *tokenizer, ap_str text, ap_ids *out, ap_error *err);
 

@@ -534,7 +534,7 @@ static void a_folder_without_a_tokenizer_takes_ids_only(void **state)
     size_t count = ap_tiny_model_folder(&small, 1, files);
     files[count] = (ap_tiny_file){.name = "vocab.json"};
     assert_ok(ap_buf_add(&files[count].bytes, "{}", 2, err));
-    expect_refused(files, count + 1, AP_E_UNSUPPORTED, "vocab.json");
+    expect_refused(files, count + 1, AP_E_FORMAT, "merges.txt");
 }
 
 /* ---- The end of memory ---- */

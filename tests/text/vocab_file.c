@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vocab_file.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "format/gguf.h"
-#include "text/sentencepiece.h"
-#include "text/tokenizer_json.h"
+#include "text/vocab_read.h"
 
 static ap_status optional(ap_status status) { return status == AP_E_NOTFOUND ? AP_OK : status; }
 
@@ -70,11 +70,9 @@ ap_status vocab_file_open(ap_tokenizer **out, const char *path, ap_error *err)
     *out = NULL;
     AP_TRY(ap_file_open(path, &fd, err));
     ap_status status = ap_file_map(fd, &map, err);
-    if (status == AP_OK && map.len && (map.ptr[0] == '{' || map.ptr[0] == '\n')) {
+    if (status == AP_OK && (map.len < 4 || memcmp(map.ptr, "GGUF", 4) != 0)) {
         ap_vocab_source source;
-        ap_str file = {(const char *)map.ptr, map.len};
-        status = map.ptr[0] == '{' ? ap_tokenizer_json_read(&source, &arena, file, err)
-                                   : ap_sentencepiece_read(&source, &arena, file, err);
+        status = ap_vocab_file_read(&source, &arena, (ap_str){(const char *)map.ptr, map.len}, err);
         if (status == AP_OK)
             status = ap_tokenizer_create(out, &source, err);
     } else if (status == AP_OK) {
