@@ -178,6 +178,14 @@ AP_API ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, s
 
 typedef struct ap_model ap_model;
 
+/* How the final vectors of a sequence become one. */
+typedef enum ap_pooling {
+    AP_POOLING_NONE,
+    AP_POOLING_MEAN,
+    AP_POOLING_CLS, /* that of the first token */
+    AP_POOLING_LAST
+} ap_pooling;
+
 typedef struct ap_model_info {
     char architecture[64], name[128], license[128], quantization[16];
     char source_sha256[65];
@@ -186,6 +194,10 @@ typedef struct ap_model_info {
     uint32_t context_tokens, vocab_count, layer_count, embedding_width;
     uint32_t kv_token_bytes_f16; /* KV memory of one token in f16 */
     bool has_chat_template;
+    bool is_encoder;      /* it makes no text: ap_engine_encode only */
+    ap_pooling pooling;   /* of ap_engine_encode */
+    uint32_t label_count; /* scores of ap_engine_encode; 0: the model has none */
+    uint32_t type_count;  /* token types that ap_sequence may name */
 } ap_model_info;
 
 /* Opens a packed file; maps it, so fd may be closed afterwards.  Shapes, types and
@@ -206,7 +218,7 @@ typedef struct ap_engine_options {
     ap_kv_type kv_type;
     uint32_t context_tokens; /* prompt and answer of one request together; 0: what the model declares, at most 8,192 */
     uint64_t kv_bytes;       /* memory for all KV pages, taken at creation; 0: room for four full contexts, at most 1 GiB */
-    uint32_t step_tokens;    /* tokens of one forward pass; 0: 512 */
+    uint32_t step_tokens;    /* tokens of one forward pass; 0: 512; of an encoder at least context_tokens */
     uint32_t requests_max;   /* waiting and running; 0: 256 */
     uint64_t memory_bytes_max; /* what KV pages, work memory and a reserve for requests may come to; 0: no bound */
 } ap_engine_options;
@@ -301,6 +313,27 @@ AP_API ap_status ap_engine_cancel(ap_engine *engine, uint64_t id);
  * is an event; a returned failure means the engine cannot go on. */
 AP_API ap_status ap_engine_step(ap_engine *engine, ap_event_fn *fn, void *context, bool *busy, ap_error *err);
 AP_API void ap_engine_stats_of(const ap_engine *engine, ap_engine_stats *stats);
+
+/* What ap_engine_encode gives for a sequence of n tokens. */
+typedef enum ap_encoding {
+    AP_ENCODE_HIDDEN,    /* n x embedding_width: the final vector of each token */
+    AP_ENCODE_EMBEDDING, /* 1 x embedding_width: those pooled; not scaled to a length of one */
+    AP_ENCODE_SCORES     /* 1 x label_count: what the model's head makes of that, before any sigmoid or softmax */
+} ap_encoding;
+
+typedef struct ap_sequence {
+    const int32_t *ids;
+    const uint8_t *types; /* of each token (0 the first text, 1 the second of a pair); NULL: all 0 */
+    size_t count;         /* at least 1 */
+} ap_sequence;
+
+/* Final vectors, embeddings or scores of sequences; fn is called once for each, in order, with rows x columns values that
+ * are borrowed for the call.  A sequence is computed in one piece, together with as many others as fit, which does not
+ * change its bits.  No request may be live.  AP_E_CONTEXT: a sequence is empty, or longer than context or step; AP_E_ARG: an id
+ * or type is none of the model's; AP_E_UNSUPPORTED: the model has no pooling, or no scores. */
+typedef void ap_encode_fn(void *context, size_t sequence, const float *values, size_t rows, uint32_t columns);
+AP_API ap_status ap_engine_encode(ap_engine *engine, const ap_sequence *sequences, size_t count, ap_encoding encoding,
+                                  ap_encode_fn *fn, void *context, ap_error *err);
 
 /* Raw logits of a token sequence, computed in pieces of `chunk` tokens (0: all at once), by the same forward
  * pass as requests.  fn is called with each position's vocab_count logits in order; with only_last, once.

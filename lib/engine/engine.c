@@ -64,6 +64,12 @@ static ap_status choose_sizes(ap_engine *e, const ap_engine_options *o, uint64_t
     e->step_tokens = o->step_tokens ? o->step_tokens : STEP_TOKENS_DEFAULT;
     if (e->step_tokens > STEP_TOKENS_MAX)
         return ap_fail(err, AP_E_LIMIT, "%u tokens per step are above %d", e->step_tokens, STEP_TOKENS_MAX);
+    if (e->model->arch->is_encoder && e->step_tokens < e->context_tokens) {
+        if (e->context_tokens > STEP_TOKENS_MAX)
+            return ap_fail(err, AP_E_LIMIT, "a context of %u tokens is asked for; an encoder computes it in one step, of at most %d",
+                           e->context_tokens, STEP_TOKENS_MAX);
+        e->step_tokens = e->context_tokens;
+    }
     e->requests_max = o->requests_max ? o->requests_max : REQUESTS_DEFAULT;
     if (e->requests_max > REQUESTS_MAX)
         return ap_fail(err, AP_E_LIMIT, "%u requests are above %d", e->requests_max, REQUESTS_MAX);
@@ -186,8 +192,17 @@ static ap_live *find_live(const ap_engine *e, uint64_t id)
     return NULL;
 }
 
+static ap_status refuse_encoder(const ap_engine *e, ap_error *err)
+{
+    if (!e->model->arch->is_encoder)
+        return AP_OK;
+    return ap_fail(err, AP_E_UNSUPPORTED, "this model is an encoder (%s): it gives embeddings%s, and no text", e->model->arch->name,
+                   e->model->sizes.label_count ? " and scores" : "");
+}
+
 ap_status ap_engine_submit(ap_engine *e, const ap_request *request, ap_error *err)
 {
+    AP_TRY(refuse_encoder(e, err));
     if (e->live_count == e->requests_max)
         return ap_fail(err, AP_E_FULL, "%u requests are waiting or running; no more are taken", e->live_count);
     if (find_live(e, request->id))
@@ -425,6 +440,7 @@ static void logits_of_piece(ap_engine *e, ap_live *live, uint32_t count, bool on
 ap_status ap_engine_logits(ap_engine *e, const int32_t *ids, size_t count, uint32_t chunk, bool only_last,
                            ap_logits_fn *fn, void *context, ap_error *err)
 {
+    AP_TRY(refuse_encoder(e, err));
     if (e->live_count)
         return ap_fail(err, AP_E_STATE, "%u requests are live; raw logits need an idle engine", e->live_count);
     if (count == 0 || count > e->context_tokens)
@@ -443,4 +459,129 @@ ap_status ap_engine_logits(ap_engine *e, const int32_t *ids, size_t count, uint3
     ap_live_drop_pages(live, e->pages);
     ap_live_destroy(&live);
     return AP_OK;
+}
+
+/* ---- Encodings ---- */
+
+/* What a call needs beside the engine's own memory; all of it is freed at its end. */
+typedef struct encode_work {
+    ap_page_id *pages; /* of the pass at hand */
+    void **page_memory;
+    uint32_t page_count;
+    float *pooled, *scores, *head;
+} encode_work;
+
+static ap_status create_work(encode_work *w, const ap_engine *e, ap_error *err)
+{
+    /* Each sequence may have one page that is not full. */
+    size_t pages = e->step_tokens / AP_PAGE_TOKENS + (size_t)e->requests_max, head = ap_head_work_floats(e->model);
+    w->pages = ap_alloc_array(pages, sizeof *w->pages);
+    w->page_memory = ap_alloc_array(pages, sizeof *w->page_memory);
+    w->pooled = ap_alloc_array(e->model->sizes.width, sizeof *w->pooled);
+    w->scores = ap_alloc_array(e->model->sizes.label_count + 1, sizeof *w->scores);
+    w->head = ap_alloc_aligned(head * sizeof *w->head);
+    if (!w->pages || !w->page_memory || !w->pooled || !w->scores || !w->head)
+        return ap_fail_nomem(err, head * sizeof *w->head);
+    return AP_OK;
+}
+
+static void destroy_work(encode_work *w)
+{
+    ap_free(w->pages);
+    ap_free(w->page_memory);
+    ap_free(w->pooled);
+    ap_free(w->scores);
+    ap_free(w->head);
+}
+
+static ap_status check_sequence(const ap_engine *e, const ap_sequence *s, size_t index, ap_error *err)
+{
+    const ap_hparams *sizes = &e->model->sizes;
+    uint32_t most = e->context_tokens < e->step_tokens ? e->context_tokens : e->step_tokens;
+    if (s->count == 0 || s->count > most)
+        return ap_fail(err, AP_E_CONTEXT, "sequence %zu has %zu tokens; 1 to %u are taken", index, s->count, most);
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->ids[i] < 0 || (uint32_t)s->ids[i] >= sizes->vocab_count)
+            return ap_fail(err, AP_E_ARG, "token %d at position %zu of sequence %zu is none of the model's %u", s->ids[i], i, index,
+                           sizes->vocab_count);
+        if (s->types && s->types[i] >= sizes->type_count)
+            return ap_fail(err, AP_E_ARG, "token type %u at position %zu of sequence %zu is none of the model's %u", s->types[i], i, index,
+                           sizes->type_count);
+    }
+    return AP_OK;
+}
+
+static ap_status check_encoding(const ap_engine *e, ap_encoding encoding, ap_error *err)
+{
+    if (e->live_count)
+        return ap_fail(err, AP_E_STATE, "%u requests are live; encodings need an idle engine", e->live_count);
+    if (encoding != AP_ENCODE_HIDDEN && encoding != AP_ENCODE_EMBEDDING && encoding != AP_ENCODE_SCORES)
+        return ap_fail(err, AP_E_ARG, "encoding %d is none", (int)encoding);
+    if (encoding != AP_ENCODE_HIDDEN && e->model->sizes.pooling == AP_POOLING_NONE)
+        return ap_fail(err, AP_E_UNSUPPORTED, "this model has no pooling: it gives a vector for each token, and none for all of them");
+    if (encoding == AP_ENCODE_SCORES && e->model->sizes.label_count == 0)
+        return ap_fail(err, AP_E_UNSUPPORTED, "this model has no head that scores");
+    return AP_OK;
+}
+
+/* Puts as many sequences as fit into one pass, at least one; how many. */
+static size_t plan_encoding(ap_engine *e, const ap_sequence *sequences, size_t count, encode_work *w)
+{
+    uint32_t tokens = 0, pages_free = ap_pages_free_count(e->pages);
+    size_t taken = 0;
+    w->page_count = 0;
+    for (; taken < count && taken < e->requests_max; taken++) {
+        const ap_sequence *s = &sequences[taken];
+        uint32_t pages = ((uint32_t)s->count + AP_PAGE_TOKENS - 1) / AP_PAGE_TOKENS;
+        if (s->count > e->step_tokens - tokens || pages > pages_free - w->page_count)
+            break;
+        e->pieces[taken] = (ap_piece){.tokens = s->ids, .types = s->types, .count = (uint32_t)s->count,
+                                      .pages = w->page_memory + w->page_count, .outputs = (uint32_t)s->count};
+        tokens += (uint32_t)s->count;
+        for (uint32_t i = 0; i < pages; i++, w->page_count++) {
+            bool is_taken = ap_pages_take(e->pages, &w->pages[w->page_count]);
+            ap_assert(is_taken);
+            w->page_memory[w->page_count] = ap_pages_memory(e->pages, w->pages[w->page_count]);
+        }
+    }
+    ap_assert(taken > 0);
+    return taken;
+}
+
+static void tell_encoding(ap_engine *e, size_t sequence, const float *final, uint32_t count, ap_encoding encoding, encode_work *w,
+                          ap_encode_fn *fn, void *context)
+{
+    const ap_hparams *sizes = &e->model->sizes;
+    if (encoding == AP_ENCODE_HIDDEN) {
+        fn(context, sequence, final, count, sizes->width);
+        return;
+    }
+    ap_head_pool(e->model, &e->kernels, final, count, w->pooled);
+    if (encoding == AP_ENCODE_EMBEDDING) {
+        fn(context, sequence, w->pooled, 1, sizes->width);
+        return;
+    }
+    ap_head_score(e->model, &e->kernels, e->pool, w->pooled, w->head, w->scores);
+    fn(context, sequence, w->scores, 1, sizes->label_count);
+}
+
+ap_status ap_engine_encode(ap_engine *e, const ap_sequence *sequences, size_t count, ap_encoding encoding, ap_encode_fn *fn,
+                           void *context, ap_error *err)
+{
+    AP_TRY(check_encoding(e, encoding, err));
+    for (size_t i = 0; i < count; i++)
+        AP_TRY(check_sequence(e, &sequences[i], i, err));
+    encode_work w = {0};
+    ap_status status = create_work(&w, e, err);
+    for (size_t first = 0, taken; status == AP_OK && first < count; first += taken) {
+        taken = plan_encoding(e, sequences + first, count - first, &w);
+        ap_forward_run(e->forward, e->pieces, (uint32_t)taken);
+        uint32_t row = 0;
+        for (size_t i = 0; i < taken; row += e->pieces[i++].count)
+            tell_encoding(e, first + i, ap_forward_final(e->forward, row), e->pieces[i].count, encoding, &w, fn, context);
+        while (w.page_count)
+            ap_pages_drop(e->pages, w.pages[--w.page_count]);
+    }
+    destroy_work(&w);
+    return status;
 }

@@ -58,8 +58,10 @@ typedef struct ap_attend_job {
     void *const *pages; /* page i holds positions i * AP_PAGE_TOKENS … */
     uint32_t layer, kv_head;
     uint32_t position, count; /* queries at position … position + count - 1; each sees its own key and all before */
+    uint32_t end;             /* above 0: and those behind it, up to here; then no slopes */
     uint32_t group;           /* query heads of this KV head */
-    uint32_t window;          /* a query sees its own key and so many before that there are `window`; 0: all */
+    uint32_t window;          /* a query sees its own key and so many before that there are `window`; 0: all.  With `end`:
+                               * window / 2 keys on either side */
     float scale;              /* of the scores */
     float cap;                /* of the scaled scores: cap * tanh(score / cap); 0: none */
     const float *slopes;      /* of each head of the group: the score falls by so much per position (ALiBi); or NULL */

@@ -343,6 +343,19 @@ static void run_rows(const ap_attend_job *job, rows *r)
     }
 }
 
+/* The keys first … visible - 1 of a query. */
+static void set_sight(const ap_attend_job *job, rows *r, uint32_t row, uint32_t position)
+{
+    uint32_t reach = job->window / 2;
+    if (job->end) {
+        r->first[row] = job->window && position > reach ? position - reach : 0;
+        r->visible[row] = job->window && job->end - position > reach + 1 ? position + reach + 1 : job->end;
+    } else {
+        r->visible[row] = position + 1;
+        r->first[row] = job->window && position + 1 > job->window ? position + 1 - job->window : 0;
+    }
+}
+
 static void attend(const ap_attend_job *job)
 {
     rows r;
@@ -357,8 +370,7 @@ static void attend(const ap_attend_job *job)
             for (uint32_t d = 0; d < width; d++)
                 r.q[d * r.count + i] = job->q[at + d];
             r.out[i] = job->out + at;
-            r.visible[i] = job->position + token + 1;
-            r.first[i] = job->window && r.visible[i] > job->window ? r.visible[i] - job->window : 0;
+            set_sight(job, &r, i, job->position + token);
             r.slope[i] = job->slopes ? job->slopes[head] : 0;
             /* A sink is a first segment of one key without a value. */
             r.largest[i] = job->sinks ? job->sinks[head] : -INFINITY;

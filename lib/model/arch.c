@@ -2,6 +2,9 @@
 #include "model/arch.h"
 
 static const ap_arch *const architectures[] = {
+    &ap_arch_bert,
+    &ap_arch_roberta,
+    &ap_arch_modern_bert,
     &ap_arch_bloom,
     &ap_arch_falcon,
     &ap_arch_gemma,
@@ -42,11 +45,12 @@ const char *ap_arch_class_names(void)
     return "LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, SmolLM3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
            "Qwen3MoeForCausalLM, GemmaForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, OlmoForCausalLM, "
            "Olmo2ForCausalLM, Olmo3ForCausalLM, GptOssForCausalLM, GPT2LMHeadModel, GPTNeoXForCausalLM, BloomForCausalLM, "
-           "FalconForCausalLM, RWForCausalLM";
+           "FalconForCausalLM, RWForCausalLM; and the encoders BERT, RoBERTa, XLMRoberta and ModernBert as Model, ForMaskedLM and "
+           "ForSequenceClassification";
 }
 
 const char *ap_arch_names(void)
 {
-    return "bloom, falcon, gemma, gemma2, gemma3, gpt2, gpt-oss, gptneox, llama, olmo, olmo2, phi3, qwen2, qwen3, qwen3moe, "
+    return "bert, modern-bert, bloom, falcon, gemma, gemma2, gemma3, gpt2, gpt-oss, gptneox, llama, olmo, olmo2, phi3, qwen2, qwen3, qwen3moe, "
            "smollm3";
 }

@@ -23,10 +23,11 @@
 #ifndef AP_MODEL_ARCH_H
 #define AP_MODEL_ARCH_H
 
+#include "aperto.h"
 #include "base/str.h"
 #include "kernel/vec.h"
 
-enum { AP_LAYERS_MAX = 512, AP_EXPERTS_USED_MAX = 64 };
+enum { AP_LAYERS_MAX = 512, AP_EXPERTS_USED_MAX = 64, AP_LABELS_MAX = 65536 };
 
 /* The sizes of one model, read from its metadata and checked (hparams.c); zero means that there is no such thing. */
 typedef struct ap_hparams {
@@ -52,9 +53,13 @@ typedef struct ap_hparams {
     float qkv_clip;             /* queries, keys and values are kept within -clip … clip */
     bool is_parallel;           /* the MLP reads what attention reads */
 
-    uint32_t window; /* keys that a query of a sliding layer sees, its own included */
+    uint32_t window; /* keys that a query of a sliding layer sees, its own included; of an encoder half of it on either side */
     bool is_sliding[AP_LAYERS_MAX];
     bool is_rotary[AP_LAYERS_MAX];
+
+    uint32_t type_count;  /* token types; 0: none */
+    ap_pooling pooling;
+    uint32_t label_count; /* of the head; 0: no head */
 
     uint32_t expert_count, expert_used; /* of the used, the largest router logits */
     uint32_t expert_ffn_width;
@@ -77,6 +82,7 @@ typedef enum ap_norm_kind {
 typedef enum ap_norm_place {
     AP_NORM_BEFORE,
     AP_NORM_AFTER, /* what the block adds is normed; it reads the residual stream as it is */
+    AP_NORM_SUM,   /* the residual stream itself is normed when the block has been added */
     AP_NORM_AROUND
 } ap_norm_place;
 
@@ -93,13 +99,22 @@ typedef enum ap_role {
     AP_ROLE_EMBEDDING,
     AP_ROLE_EMBEDDING_NORM,
     AP_ROLE_EMBEDDING_NORM_BIAS,
-    AP_ROLE_POSITIONS, /* learned, added to the embedding */
+    AP_ROLE_POSITIONS,   /* learned, added to the embedding */
+    AP_ROLE_TOKEN_TYPES, /* likewise */
     AP_ROLE_OUTPUT_NORM,
     AP_ROLE_OUTPUT_NORM_BIAS,
     AP_ROLE_OUTPUT, /* absent: the embedding is used again (tied) */
     AP_ROLE_ROPE_DIVISORS,
     AP_ROLE_ROPE_DIVISORS_LONG, /* where the context limit is above the original length */
     AP_ROLE_ROPE_DIVISORS_SHORT,
+    /* Of a model with labels: a layer that reads the pooled vector, and the scores. */
+    AP_ROLE_HEAD_FIRST,
+    AP_ROLE_HEAD = AP_ROLE_HEAD_FIRST,
+    AP_ROLE_HEAD_BIAS,
+    AP_ROLE_HEAD_NORM,
+    AP_ROLE_HEAD_NORM_BIAS,
+    AP_ROLE_SCORES,
+    AP_ROLE_SCORES_BIAS,
     AP_ROLE_LAYER_FIRST,
     AP_ROLE_ATTN_NORM = AP_ROLE_LAYER_FIRST,
     AP_ROLE_ATTN_NORM_BIAS,
@@ -115,9 +130,11 @@ typedef enum ap_role {
     AP_ROLE_ATTN_OUT,
     AP_ROLE_ATTN_OUT_BIAS,
     AP_ROLE_ATTN_POST_NORM,
+    AP_ROLE_ATTN_POST_NORM_BIAS,
     AP_ROLE_FFN_NORM,
     AP_ROLE_FFN_NORM_BIAS,
     AP_ROLE_FFN_POST_NORM,
+    AP_ROLE_FFN_POST_NORM_BIAS,
     /* Of a model without experts. */
     AP_ROLE_DENSE_FIRST,
     AP_ROLE_GATE = AP_ROLE_DENSE_FIRST,
@@ -152,6 +169,8 @@ typedef enum ap_extent {
     AP_EXTENT_EXPERTS,
     AP_EXTENT_VOCAB,
     AP_EXTENT_CONTEXT,
+    AP_EXTENT_TYPES,
+    AP_EXTENT_LABELS,
     AP_EXTENT_ROPE_HALF /* rope_width / 2 */
 } ap_extent;
 
@@ -171,6 +190,7 @@ typedef enum ap_hf_rows {
     AP_HF_ROWS_QKV,     /* all of q, all of k, all of v */
     AP_HF_ROWS_GROUPS,  /* per key head: its query heads, the key head, the value head */
     AP_HF_ROWS_GATE_UP, /* all of gate, all of up */
+    AP_HF_ROWS_POSITIONS, /* the first behind those of the padding */
     /* All experts in one tensor, each with its columns first. */
     AP_HF_ROWS_EXPERT,
     AP_HF_ROWS_EXPERT_GATE_UP /* gate and up by turns */
@@ -223,12 +243,14 @@ typedef struct ap_config_key {
     {"vocab_size", "vocab_size", AP_CONFIG_U32}
 
 typedef struct ap_hf_family {
-    const char *classes[4]; /* names in "architectures"; the rest is NULL */
+    const char *classes[8]; /* names in "architectures"; the rest is NULL */
     const char *layers;     /* "model.layers." */
     const char *root;       /* what some folders leave out in front of names; NULL: nothing */
     const char *usual;      /* a JSON object: what config.json means where it says nothing; NULL: nothing */
     bool has_columns_first;  /* matrices of layers are stored the other way round */
     bool are_norms_less_one; /* norms weigh by 1 + what is stored */
+    bool are_positions_behind_padding; /* the first position is row pad_token_id + 1 of the learned ones */
+    const char *idle;        /* beginnings of names, behind the root, of tensors that no answer needs; '|' between */
     const ap_config_key *keys;
     size_t key_count;
 } ap_hf_family;
@@ -240,6 +262,10 @@ typedef struct ap_arch {
     ap_norm_place norm_place;
     ap_qk_norm qk_norm;
     ap_activation activation;
+    bool is_encoder;          /* every token sees its whole sequence; there are no logits */
+    bool has_no_first_norm;   /* of attention, in the first layer */
+    bool is_head_gelu;        /* between the layers of a head, gelu; else tanh */
+    ap_pooling rank_pooling;  /* what pooling_type 4, "rank", means with a head */
     bool is_embedding_scaled; /* by the root of the width */
     bool is_alibi_scaled;     /* the bias is scaled like the scores */
     bool is_yarn_exact;       /* the ends of YaRN's ramp are not whole numbers */
@@ -261,7 +287,7 @@ typedef struct ap_arch {
     ap_hf_family hf; /* no classes: folders of this family are not read */
 } ap_arch;
 
-extern const ap_arch ap_arch_bloom, ap_arch_falcon, ap_arch_gemma, ap_arch_gemma2, ap_arch_gemma3, ap_arch_gpt2,
+extern const ap_arch ap_arch_bert, ap_arch_roberta, ap_arch_modern_bert, ap_arch_bloom, ap_arch_falcon, ap_arch_gemma, ap_arch_gemma2, ap_arch_gemma3, ap_arch_gpt2,
     ap_arch_gpt_oss, ap_arch_gptneox, ap_arch_llama, ap_arch_olmo, ap_arch_olmo2, ap_arch_phi3,
     ap_arch_qwen2, ap_arch_qwen3, ap_arch_qwen3moe, ap_arch_smollm3;
 

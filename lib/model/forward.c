@@ -344,7 +344,8 @@ static void norm_into_h(ap_forward *f, size_t token, const float *weight, const 
 {
     uint32_t width = f->model->sizes.width;
     float *h = f->h + token * width, *x = f->x + token * width;
-    if (f->model->arch->norm_place == AP_NORM_AFTER)
+    bool has_norm = weight || f->model->arch->norm == AP_NORM_LAYER_BARE;
+    if (f->model->arch->norm_place == AP_NORM_AFTER || f->model->arch->norm_place == AP_NORM_SUM || !has_norm)
         memcpy(h, x, width * sizeof *h);
     else
         norm(f, h, x, weight, bias, width);
@@ -352,15 +353,18 @@ static void norm_into_h(ap_forward *f, size_t token, const float *weight, const 
 }
 
 /* Adds what a block made to the residual stream. */
-static void add_block(ap_forward *f, size_t token, const float *bias, const float *post_norm)
+static void add_block(ap_forward *f, size_t token, const float *bias, const float *post_norm, const float *post_norm_bias)
 {
     uint32_t width = f->model->sizes.width;
     float *x = f->x + token * width, *y = f->y + token * width;
     if (bias)
         f->kernels->vec.add(y, bias, width);
-    if (post_norm)
-        norm(f, y, y, post_norm, NULL, width);
+    bool is_of_sum = f->model->arch->norm_place == AP_NORM_SUM;
+    if (post_norm && !is_of_sum)
+        norm(f, y, y, post_norm, post_norm_bias, width);
     f->kernels->vec.add(x, y, width);
+    if (post_norm && is_of_sum)
+        norm(f, x, x, post_norm, post_norm_bias, width);
 }
 
 static void embed(ap_forward *f, size_t t)
@@ -377,6 +381,11 @@ static void embed(ap_forward *f, size_t t)
         float *position = f->h + t * s->width;
         ap_model_position(m, place->position, position);
         f->kernels->vec.add(x, position, s->width);
+    }
+    if (m->type_rows) {
+        float *type = f->h + t * s->width;
+        ap_model_type(m, piece->types ? piece->types[place->position - piece->position] : 0, type);
+        f->kernels->vec.add(x, type, s->width);
     }
     if (m->embedding_norm)
         norm(f, x, x, m->embedding_norm, m->embedding_norm_bias, s->width);
@@ -451,6 +460,7 @@ static void step_attend(void *context, size_t begin, size_t end, unsigned thread
             .kv_head = kv_head,
             .position = f->places[tile->first].position,
             .count = tile->count,
+            .end = f->model->arch->is_encoder ? f->pieces[tile->piece].count : 0,
             .group = group,
             .window = s->is_sliding[f->layer_index] ? s->window : 0,
             .scale = s->score_scale,
@@ -482,7 +492,7 @@ static void step_ffn_norm(void *context, size_t begin, size_t end, unsigned thre
     for (size_t t = begin; t < end; t++) {
         if (is_parallel)
             norm_into_h(f, t, l->ffn_norm, l->ffn_norm_bias, PLANES);
-        add_block(f, t, l->attn_out_bias, l->attn_post_norm);
+        add_block(f, t, l->attn_out_bias, l->attn_post_norm, l->attn_post_norm_bias);
         if (!is_parallel)
             norm_into_h(f, t, l->ffn_norm, l->ffn_norm_bias, PLANES);
     }
@@ -516,7 +526,7 @@ static void step_next_layer(void *context, size_t begin, size_t end, unsigned th
     const ap_layer *l = f->layer;
     bool is_last = f->layer_index + 1 == f->model->sizes.layer_count;
     for (size_t t = begin; t < end; t++) {
-        add_block(f, t, l->mlp.down_bias, l->ffn_post_norm);
+        add_block(f, t, l->mlp.down_bias, l->ffn_post_norm, l->ffn_post_norm_bias);
         if (!is_last)
             norm_into_h(f, t, l[1].attn_norm, l[1].attn_norm_bias, PLANES_FINE);
     }
@@ -712,9 +722,14 @@ static void keep_outputs(ap_forward *f, uint32_t piece_count)
     uint32_t t = 0, row = 0;
     for (uint32_t p = 0; p < piece_count; p++) {
         const ap_piece *piece = &f->pieces[p];
-        for (uint32_t i = piece->count - piece->outputs; i < piece->count; i++, row++)
-            norm(f, f->final + (size_t)row * s->width, f->x + (size_t)(t + i) * s->width, f->model->output_norm,
-                 f->model->output_norm_bias, s->width);
+        for (uint32_t i = piece->count - piece->outputs; i < piece->count; i++, row++) {
+            float *final = f->final + (size_t)row * s->width;
+            const float *x = f->x + (size_t)(t + i) * s->width;
+            if (f->model->arch->norm_place == AP_NORM_SUM) /* is normed */
+                memcpy(final, x, s->width * sizeof *final);
+            else
+                norm(f, final, x, f->model->output_norm, f->model->output_norm_bias, s->width);
+        }
         t += piece->count;
     }
 }
@@ -742,4 +757,10 @@ void ap_forward_logits(ap_forward *f, uint32_t first, uint32_t count, float *log
     ap_matmul(f->kernels, f->pool, &job, 1);
     for (uint32_t i = 0; s->logit_cap > 0 && i < count; i++)
         f->kernels->vec.softcap(logits + (size_t)i * s->vocab_count, s->logit_cap, s->vocab_count);
+}
+
+const float *ap_forward_final(const ap_forward *f, uint32_t first)
+{
+    ap_assert(first < f->output_count);
+    return f->final + (size_t)first * f->model->sizes.width;
 }

@@ -2,6 +2,7 @@
  *
  *     hf_files.c   the files of the folder in memory; which of them holds which tensor
  *     hf_config.c  config.json: the family, and its numbers as GGUF keys
+ *     hf_encoder.c pooling, labels, token types
  *     hf_vocab.c   the tokenizer, the special tokens and the chat template as GGUF keys
  *     hf_source.c  tensors under their GGUF names, rows in GGUF's order
  *     hf_rows.c    which rows of a folder's matrix are those of a rule
@@ -55,6 +56,8 @@ ap_hf_weight *ap_hf_files_weight(const ap_hf_files *files, ap_str name); /* NULL
 ap_status ap_hf_weight_check(const ap_hf_weight *weight, uint32_t dim_count, const uint64_t *shape, ap_error *err);
 /* *root is NULL, with AP_OK, if there is no file of that name; else an object, for the caller to json_decref. */
 ap_status ap_hf_files_json(const ap_hf_files *files, const char *name, json_t **root, ap_error *err);
+/* The same of an array. */
+ap_status ap_hf_files_list(const ap_hf_files *files, const char *name, json_t **root, ap_error *err);
 
 /* ---- config.json ---- */
 
@@ -67,6 +70,16 @@ ap_status ap_hf_config_write(const json_t *config, ap_gguf_writer *keys, const a
  * AP_ROLE_ROPE_DIVISORS, …_LONG or …_SHORT, rope_width / 2 of them; *out is NULL if there is no such scaling. */
 ap_status ap_hf_rope_divisors(const json_t *config, const ap_hparams *sizes, ap_role role, ap_arena *arena, const float **out,
                               ap_error *err);
+
+/* ---- Encoders (hf_encoder.c) ---- */
+
+/* The one file that may stand in a folder within. */
+#define AP_HF_POOLING_FILE "1_Pooling/config.json"
+
+/* Writes the pooling; of an encoder also context, token types and labels. */
+ap_status ap_hf_encoder_write(const ap_hf_files *files, const json_t *config, const ap_arch *arch, ap_gguf_writer *keys, ap_error *err);
+/* Rows of learned positions in front of that of the first position. */
+ap_status ap_hf_positions_skipped(const json_t *config, const ap_arch *arch, uint32_t *out, ap_error *err);
 
 /* ---- Rows (also of adapters) ---- */
 

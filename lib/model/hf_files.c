@@ -24,21 +24,32 @@ bool ap_hf_files_find(const ap_hf_files *f, const char *name, ap_str *bytes)
     return file != NULL;
 }
 
-ap_status ap_hf_files_json(const ap_hf_files *f, const char *name, json_t **root, ap_error *err)
+static ap_status read_json(const ap_hf_files *f, const char *name, json_type kind, json_t **root, ap_error *err)
 {
     ap_str text;
     *root = NULL;
     if (!ap_hf_files_find(f, name, &text))
         return AP_OK;
     ap_status status = ap_json_parse(root, text, (ap_json_limits){JSON_BYTES_MAX, JSON_VALUES_MAX}, err);
-    if (status == AP_OK && !json_is_object(*root)) {
-        status = ap_fail(err, AP_E_FORMAT, "this is %s; an object is needed", ap_json_kind_name(*root));
+    if (status == AP_OK && json_typeof(*root) != kind) {
+        status = ap_fail(err, AP_E_FORMAT, "this is %s; an %s is needed", ap_json_kind_name(*root),
+                         kind == JSON_OBJECT ? "object" : "array");
         json_decref(*root);
         *root = NULL;
     }
     if (status != AP_OK)
         ap_error_prefix(err, name);
     return status;
+}
+
+ap_status ap_hf_files_json(const ap_hf_files *f, const char *name, json_t **root, ap_error *err)
+{
+    return read_json(f, name, JSON_OBJECT, root, err);
+}
+
+ap_status ap_hf_files_list(const ap_hf_files *f, const char *name, json_t **root, ap_error *err)
+{
+    return read_json(f, name, JSON_ARRAY, root, err);
 }
 
 /* ---- Weights ---- */
@@ -171,7 +182,8 @@ static ap_status map_files(ap_hf_files *f, const ap_import_file *files, size_t c
 {
     for (size_t i = 0; i < count; i++) {
         ap_str name = ap_str_from(files[i].name);
-        if (!ap_file_name_is_plain(name) || find_file(f, name))
+        bool is_fine = ap_file_name_is_plain(name) || ap_str_is(name, AP_HF_POOLING_FILE);
+        if (!is_fine || find_file(f, name))
             return ap_fail(err, AP_E_ARG, "'%.*s' is no plain name of a file, or is given twice", shown(name), name.ptr);
         ap_hf_file *file = &f->files[f->count++];
         file->name = files[i].name;

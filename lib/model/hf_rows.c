@@ -24,7 +24,8 @@ ap_hf_span ap_hf_span_of(const ap_wanted *w, const ap_hparams *s)
     switch (span.rows) {
     case AP_HF_ROWS_SAME:
     case AP_HF_ROWS_Q_PAIRS:
-    case AP_HF_ROWS_K_PAIRS: break;
+    case AP_HF_ROWS_K_PAIRS:
+    case AP_HF_ROWS_POSITIONS: break; /* who has the folder's config knows how many are skipped */
     case AP_HF_ROWS_QKV:
         span.first = span.part == 0 ? 0 : span.part == 1 ? q : q + kv;
         span.all = q + 2 * kv;

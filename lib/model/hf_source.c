@@ -42,6 +42,7 @@ typedef struct folder {
     uint32_t rounded_4_bits, rounded_fp8; /* matrices that no packed type holds exactly */
     bool has_idle_scales;
     char note[256];
+    uint32_t positions_skipped;
     bool is_tied; /* an output matrix in the file repeats the embedding */
     bool must_have_output;
 } folder;
@@ -116,11 +117,14 @@ static ap_status write_keys(folder *f, ap_gguf_writer *keys, ap_error *err)
 {
     ap_status status = ap_hf_config_write(f->config, keys, &f->arch, err);
     if (status == AP_OK)
+        status = ap_hf_positions_skipped(f->config, f->arch, &f->positions_skipped, err);
+    if (status == AP_OK)
         status = ap_hf_quantization_read(f->config, &f->quantization, err);
     if (status != AP_OK) {
         ap_error_prefix(err, "config.json");
         return status == AP_E_NOTFOUND ? AP_E_FORMAT : status;
     }
+    AP_TRY(ap_hf_encoder_write(&f->files, f->config, f->arch, keys, err));
     for (size_t i = 0; i < f->arch->tensor_count; i++) {
         const ap_tensor_rule *rule = &f->arch->tensors[i];
         if (rule->role != AP_ROLE_EMBEDDING)
@@ -207,6 +211,10 @@ static uint32_t locate(const folder *f, const ap_wanted *w, origin *o, uint64_t 
     bool is_vector = w->rule->rows == AP_EXTENT_NONE;
     uint64_t columns = is_vector ? 1 : w->columns;
     o->span = ap_hf_span_of(w, &f->sizes);
+    if (o->span.rows == AP_HF_ROWS_POSITIONS) {
+        o->span.first = f->positions_skipped;
+        o->span.all += f->positions_skipped;
+    }
     o->is_less_one = f->arch->hf.are_norms_less_one && ends_with(ap_str_from(w->rule->gguf_name), "norm.weight");
     if (o->span.rows == AP_HF_ROWS_EXPERT || o->span.rows == AP_HF_ROWS_EXPERT_GATE_UP) {
         uint64_t each = o->span.all / f->sizes.expert_count; /* rows of an expert, stored with its columns first */
@@ -283,6 +291,18 @@ static bool is_zero(const unsigned char *bytes, uint64_t count)
     return true;
 }
 
+/* Of another task than this model's: a pooler that no head reads, what a masked model is trained with. */
+static bool is_of_idle_part(const folder *f, ap_str name)
+{
+    ap_str root = ap_str_from(f->arch->hf.root ? f->arch->hf.root : ""), start;
+    if (ap_str_starts(name, root))
+        name = (ap_str){name.ptr + root.len, name.len - root.len};
+    for (unsigned i = 0; f->arch->hf.idle && alternative(f->arch->hf.idle, i, &start); i++)
+        if (ap_str_starts(name, start))
+            return true;
+    return false;
+}
+
 /* Tables that older programs saved along and that the forward pass computes itself. */
 static bool is_idle(folder *f, const ap_hf_weight *w)
 {
@@ -294,6 +314,8 @@ static bool is_idle(folder *f, const ap_hf_weight *w)
         if (name.len > length && memcmp(name.ptr + name.len - length, ends[i], length) == 0)
             return true;
     }
+    if (is_of_idle_part(f, name))
+        return true;
     if (ap_hf_is_idle_scale(&f->quantization, name))
         return f->has_idle_scales = true;
     /* Older programs gave every GPTQ matrix a bias. */

@@ -13,6 +13,7 @@ enum {
     HEAD_WIDTH_MAX = 256,
     FFN_MAX = 1 << 20,
     VOCAB_MAX = 1 << 20,
+    TYPES_MAX = 256,
     CONTEXT_MAX = 1 << 24,
     EXPERTS_MAX = 1024
 };
@@ -54,13 +55,13 @@ static ap_status read_f32(const ap_gguf *gguf, const ap_arch *arch, const char *
 /* Only what one forward pass reads is believed; a feature it does not have is refused by name. */
 static ap_status refuse_features(const ap_gguf *gguf, const ap_arch *arch, ap_error *err)
 {
-    static const struct {
+    const struct {
         const char *name;
         float idle; /* the value that asks for nothing: some converters write it */
     } refused[] = {{"expert_shared_count", 0},  {"expert_shared_feed_forward_length", 0},
                    {"expert_group_count", 0},   {"expert_weights_scale", 0},
                    {"logit_scale", 0},          {"residual_scale", 0},
-                   {"embedding_scale", 0},      {"attention.causal", 1},
+                   {"embedding_scale", 0},      {"attention.causal", arch->is_encoder ? 0 : 1},
                    {"rope.scaling.yarn_log_multiplier", 0}, {"rope.scaling.yarn_ext_factor", 1},
                    {"rope.scaling.yarn_attn_factor", 1}};
     char key[96];
@@ -237,7 +238,7 @@ static ap_status read_window(ap_hparams *s, const ap_arch *arch, const ap_gguf *
     uint32_t period = arch->window_period, open = arch->window_open, given;
     if (ap_gguf_get_u32(gguf, key, &given, NULL) == AP_OK) {
         period = given;
-        open = given - 1;
+        open = arch->window_period && arch->window_open == 0 ? 0 : given - 1; /* the first of a period, or the last */
     }
     for (uint32_t i = 0; s->window && i < s->layer_count; i++)
         s->is_sliding[i] = period == 0 || i % period != open;
@@ -302,6 +303,50 @@ static ap_status read_scales(ap_hparams *s, const ap_arch *arch, const ap_gguf *
     return read_flag(gguf, arch, "use_parallel_residual", arch->is_parallel, &s->is_parallel, err);
 }
 
+/* What becomes of a sequence's final vectors. */
+static ap_status read_pooling(ap_hparams *s, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
+{
+    enum { RANK = 4 };
+    char key[96];
+    uint32_t pooling = arch->is_encoder ? AP_POOLING_MEAN : AP_POOLING_LAST;
+    if (has_key(gguf, arch, "pooling_type"))
+        AP_TRY(read_u32(gguf, arch, "pooling_type", 0, RANK, 0, &pooling, err));
+    s->pooling = pooling == RANK ? arch->rank_pooling : (ap_pooling)pooling;
+    (void)snprintf(key, sizeof key, "%s.classifier.output_labels", arch->name);
+    const ap_gguf_key *labels = ap_gguf_find(gguf, ap_str_from(key));
+    s->label_count = pooling == RANK; /* files of rerankers need not name their one score */
+    if (!labels)
+        return AP_OK;
+    if (labels->kind != AP_GGUF_ARRAY || labels->item_kind != AP_GGUF_STRING || labels->count == 0 || labels->count > AP_LABELS_MAX)
+        return ap_fail(err, AP_E_FORMAT, "key '%s' is no array of 1 to %d strings", key, AP_LABELS_MAX);
+    s->label_count = (uint32_t)labels->count;
+    return AP_OK;
+}
+
+static ap_status read_encoder(ap_hparams *s, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
+{
+    static const char types[] = "tokenizer.ggml.token_type_count";
+    bool has_types = false, has_head = false;
+    for (size_t i = 0; i < arch->tensor_count; i++) {
+        has_types = has_types || arch->tensors[i].role == AP_ROLE_TOKEN_TYPES;
+        has_head = has_head || arch->tensors[i].role == AP_ROLE_SCORES;
+    }
+    AP_TRY(read_pooling(s, arch, gguf, err));
+    if (s->label_count && !has_head)
+        return ap_fail(err, AP_E_UNSUPPORTED, "the file has %u labels; this release has no %s with a head that scores", s->label_count,
+                       arch->name);
+    s->type_count = 1;
+    if (has_types && ap_gguf_find(gguf, ap_str_from(types))) {
+        AP_TRY(ap_gguf_get_u32(gguf, types, &s->type_count, err));
+        if (s->type_count == 0 || s->type_count > TYPES_MAX)
+            return ap_fail(err, AP_E_FORMAT, "key '%s' is %u; allowed are 1 to %d", types, s->type_count, TYPES_MAX);
+    }
+    if (arch->is_encoder && s->alibi_bias > 0)
+        return ap_fail(err, AP_E_UNSUPPORTED, "key '%s.attention.max_alibi_bias' asks for a feature that this release does not have",
+                       arch->name);
+    return AP_OK;
+}
+
 ap_status ap_hparams_read(ap_hparams *s, const ap_arch *arch, const ap_gguf *gguf, ap_error *err)
 {
     *s = (ap_hparams){0};
@@ -331,6 +376,7 @@ ap_status ap_hparams_read(ap_hparams *s, const ap_arch *arch, const ap_gguf *ggu
     AP_TRY(read_experts(s, arch, gguf, err));
     AP_TRY(read_scales(s, arch, gguf, err));
     AP_TRY(read_activation(s, arch, gguf, err));
+    AP_TRY(read_encoder(s, arch, gguf, err));
     s->vocab_count = 0; /* rows of the embedding: import.c and open.c know them */
     return AP_OK;
 }

@@ -128,7 +128,7 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
     ap_type kept = im->source->kept ? im->source->kept[source - im->source->tensors] : source->type;
     t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : ap_quant_supports(kept) ? kept : AP_TYPE_Q8_0;
     im->has_widened = im->has_widened || (!is_vector && !ap_quant_supports(source->type));
-    bool is_by_row = is_vector || wanted->rule->role == AP_ROLE_POSITIONS;
+    bool is_by_row = is_vector || wanted->rule->role == AP_ROLE_POSITIONS || wanted->rule->role == AP_ROLE_TOKEN_TYPES;
     t->layout = is_by_row ? AP_LAYOUT_ROWS : AP_LAYOUT_PANELS;
     if (is_by_row)
         t->bytes = ap_row_bytes(t->type, (uint32_t)t->columns) * t->rows;
@@ -228,6 +228,9 @@ static ap_status report(import *im, ap_error *err)
                                  vocab->template_error.message);
     else if (ap_vocab_has_ids_only(im->source->keys))
         used += (size_t)snprintf(r->notes, sizeof r->notes, "The folder has no tokenizer: the model takes token ids and no text. ");
+    else if (im->arch->is_encoder)
+        used += (size_t)snprintf(r->notes, sizeof r->notes, im->sizes.label_count ? "This is an encoder with %u scores: it gives those and embeddings, and no text. "
+                                                                                  : "This is an encoder: it gives embeddings, and no text. ", im->sizes.label_count);
     else if (!r->has_chat_template)
         used += (size_t)snprintf(r->notes, sizeof r->notes, "There is no chat template: only plain completion works. ");
     if (im->has_widened && !im->decode_to_f32)

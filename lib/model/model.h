@@ -29,8 +29,8 @@ typedef struct ap_mlp {
 } ap_mlp;
 
 typedef struct ap_layer {
-    const float *attn_norm, *attn_norm_bias, *attn_post_norm;
-    const float *ffn_norm, *ffn_norm_bias, *ffn_post_norm;
+    const float *attn_norm, *attn_norm_bias, *attn_post_norm, *attn_post_norm_bias;
+    const float *ffn_norm, *ffn_norm_bias, *ffn_post_norm, *ffn_post_norm_bias;
     ap_matrix q, k, v, attn_out;
     const float *q_bias, *k_bias, *v_bias, *attn_out_bias;
     const float *q_norm, *k_norm, *sinks;
@@ -39,6 +39,12 @@ typedef struct ap_layer {
     const float *router_bias;
     ap_mlp *experts;
 } ap_layer;
+
+/* What makes scores of the pooled vector: scores(norm(f(layer))), where the norm may be absent. */
+typedef struct ap_head {
+    ap_matrix layer, scores;
+    const float *bias, *norm, *norm_bias, *scores_bias;
+} ap_head;
 
 struct ap_model {
     ap_mapping file;
@@ -49,9 +55,12 @@ struct ap_model {
     const unsigned char *embedding_rows; /* untied: rows as the source has them, and no panels */
     ap_matrix positions;                 /* learned: rows as the source has them */
     const unsigned char *position_rows;
+    ap_matrix types; /* of tokens, likewise */
+    const unsigned char *type_rows;
     const float *embedding_norm, *embedding_norm_bias;
     const float *output_norm, *output_norm_bias;
     const float *rope_divisors, *rope_divisors_long, *rope_divisors_short; /* rope_width / 2, or NULL */
+    ap_head head;
     ap_layer *layers;
     ap_mlp *experts; /* of all layers */
     ap_vocab *vocab;
@@ -68,8 +77,9 @@ struct ap_vocab {
 
 /* The embedding of one token < vocab_count: `width` floats. */
 void ap_model_embed(const ap_model *model, uint32_t token, float *out);
-/* The learned vector of a position < context_tokens; only if there are such. */
+/* The learned vector of a position < context_tokens, of a token type < type_count; only if there are such. */
 void ap_model_position(const ap_model *model, uint32_t position, float *out);
+void ap_model_type(const ap_model *model, uint32_t type, float *out);
 
 /* Reads and checks the sizes of a model; every refusal names the key, the value and the limit. */
 ap_status ap_hparams_read(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err);
@@ -87,8 +97,9 @@ typedef struct ap_forward ap_forward;
 
 typedef struct ap_piece {
     const int32_t *tokens; /* ids < vocab_count */
+    const uint8_t *types;  /* < type_count; NULL: all 0 */
     uint32_t count;
-    uint32_t position;   /* of the first token; those before are in the pages */
+    uint32_t position;   /* of the first token; those before are in the pages; 0 of an encoder's, whose piece is a whole sequence */
     void *const *pages;  /* page i holds positions i * AP_PAGE_TOKENS …; room for all of this piece */
     uint32_t outputs;    /* so many of the last tokens are output rows: 0 to count */
 } ap_piece;
@@ -108,5 +119,16 @@ ap_status ap_forward_bytes(const ap_model *model, uint32_t tokens_max, size_t *b
 void ap_forward_run(ap_forward *forward, const ap_piece *pieces, uint32_t piece_count);
 /* Logits of output rows [first, first + count) of the last run: count x vocab_count floats. */
 void ap_forward_logits(ap_forward *forward, uint32_t first, uint32_t count, float *logits);
+/* The final vectors themselves, `width` floats each, from output row `first` on; good until the next run. */
+const float *ap_forward_final(const ap_forward *forward, uint32_t first);
+
+/* ---- What an encoder's final vectors become (head.c) ---- */
+
+/* One vector of the `count` of a sequence: `width` floats; as model->sizes.pooling says, which is not NONE. */
+void ap_head_pool(const ap_model *model, const ap_kernels *kernels, const float *final, uint32_t count, float *out);
+/* Floats of work memory for ap_head_score, aligned to 64 bytes. */
+size_t ap_head_work_floats(const ap_model *model);
+/* label_count scores of a pooled vector; only of a model with a head. */
+void ap_head_score(const ap_model *model, const ap_kernels *kernels, ap_pool *pool, const float *pooled, float *work, float *scores);
 
 #endif

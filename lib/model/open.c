@@ -71,9 +71,11 @@ static const role_place places[AP_ROLE_COUNT] = {
     [AP_ROLE_ATTN_OUT] = {LAYER_MATRIX, offsetof(ap_layer, attn_out)},
     [AP_ROLE_ATTN_OUT_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, attn_out_bias)},
     [AP_ROLE_ATTN_POST_NORM] = {LAYER_VECTOR, offsetof(ap_layer, attn_post_norm)},
+    [AP_ROLE_ATTN_POST_NORM_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, attn_post_norm_bias)},
     [AP_ROLE_FFN_NORM] = {LAYER_VECTOR, offsetof(ap_layer, ffn_norm)},
     [AP_ROLE_FFN_NORM_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, ffn_norm_bias)},
     [AP_ROLE_FFN_POST_NORM] = {LAYER_VECTOR, offsetof(ap_layer, ffn_post_norm)},
+    [AP_ROLE_FFN_POST_NORM_BIAS] = {LAYER_VECTOR, offsetof(ap_layer, ffn_post_norm_bias)},
     [AP_ROLE_GATE] = {MLP_MATRIX, offsetof(ap_mlp, gate)},
     [AP_ROLE_UP] = {MLP_MATRIX, offsetof(ap_mlp, up)},
     [AP_ROLE_DOWN] = {MLP_MATRIX, offsetof(ap_mlp, down)},
@@ -116,6 +118,13 @@ static ap_status bind(void *context, const ap_wanted *wanted, ap_error *err)
         return t->layout == AP_LAYOUT_PANELS ? bind_matrix(t, &m->embedding, err)
                                              : bind_rows(t, &m->embedding, &m->embedding_rows, err);
     case AP_ROLE_POSITIONS: return bind_rows(t, &m->positions, &m->position_rows, err);
+    case AP_ROLE_TOKEN_TYPES: return bind_rows(t, &m->types, &m->type_rows, err);
+    case AP_ROLE_HEAD: return bind_matrix(t, &m->head.layer, err);
+    case AP_ROLE_HEAD_BIAS: return bind_vector(t, &m->head.bias, err);
+    case AP_ROLE_HEAD_NORM: return bind_vector(t, &m->head.norm, err);
+    case AP_ROLE_HEAD_NORM_BIAS: return bind_vector(t, &m->head.norm_bias, err);
+    case AP_ROLE_SCORES: return bind_matrix(t, &m->head.scores, err);
+    case AP_ROLE_SCORES_BIAS: return bind_vector(t, &m->head.scores_bias, err);
     case AP_ROLE_EMBEDDING_NORM: return bind_vector(t, &m->embedding_norm, err);
     case AP_ROLE_EMBEDDING_NORM_BIAS: return bind_vector(t, &m->embedding_norm_bias, err);
     case AP_ROLE_OUTPUT_NORM: return bind_vector(t, &m->output_norm, err);
@@ -152,6 +161,10 @@ static void describe(ap_model *m)
         .embedding_width = m->sizes.width,
         .kv_token_bytes_f16 = m->sizes.layer_count * m->sizes.kv_head_count * m->sizes.head_width * 4,
         .has_chat_template = ap_vocab_has_template(m->vocab),
+        .is_encoder = m->arch->is_encoder,
+        .pooling = m->sizes.pooling,
+        .label_count = m->sizes.label_count,
+        .type_count = m->sizes.type_count,
     };
     (void)snprintf(info->architecture, sizeof info->architecture, "%s", m->arch->name);
     ap_gguf_copy_str(gguf, "general.name", info->name, sizeof info->name);
@@ -198,7 +211,7 @@ static ap_status open_into(ap_model *m, ap_error *err)
         m->layers[i].experts = m->experts + (size_t)i * experts;
     AP_TRY(ap_rules_walk(m->arch, &m->sizes, bind, m, err));
     share_norms(m);
-    if (!m->output.panels) {
+    if (!m->output.panels && !m->arch->is_encoder) {
         if (!m->embedding.panels)
             return ap_fail(err, AP_E_FORMAT, "this packed file is damaged: there is no output matrix");
         m->output = m->embedding;
@@ -247,17 +260,22 @@ void ap_model_close(ap_model **model)
 const ap_model_info *ap_model_info_of(const ap_model *model) { return &model->info; }
 const ap_vocab *ap_model_vocab(const ap_model *model) { return model->vocab; }
 
+static void decode_row(const ap_matrix *of, const unsigned char *rows, uint32_t row, float *out)
+{
+    ap_decode(of->type, rows + row * ap_row_bytes(of->type, of->cols), of->cols, out);
+}
+
 void ap_model_embed(const ap_model *m, uint32_t token, float *out)
 {
     if (m->embedding_rows)
-        ap_decode(m->embedding.type, m->embedding_rows + token * ap_row_bytes(m->embedding.type, m->embedding.cols),
-                  m->embedding.cols, out);
+        decode_row(&m->embedding, m->embedding_rows, token, out);
     else
         ap_matrix_row(&m->embedding, token, out);
 }
 
 void ap_model_position(const ap_model *m, uint32_t position, float *out)
 {
-    ap_decode(m->positions.type, m->position_rows + position * ap_row_bytes(m->positions.type, m->positions.cols),
-              m->positions.cols, out);
+    decode_row(&m->positions, m->position_rows, position, out);
 }
+
+void ap_model_type(const ap_model *m, uint32_t type, float *out) { decode_row(&m->types, m->type_rows, type, out); }

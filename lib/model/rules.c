@@ -29,6 +29,10 @@ static uint32_t extent(ap_extent which, const ap_hparams *s)
         return s->vocab_count;
     case AP_EXTENT_CONTEXT:
         return s->context_tokens;
+    case AP_EXTENT_TYPES:
+        return s->type_count;
+    case AP_EXTENT_LABELS:
+        return s->label_count;
     case AP_EXTENT_ROPE_HALF:
         return s->rope_width / 2;
     }
@@ -95,13 +99,17 @@ ap_status ap_rules_walk(const ap_arch *arch, const ap_hparams *sizes, ap_wanted_
 {
     for (size_t i = 0; i < arch->tensor_count; i++) {
         const ap_tensor_rule *rule = &arch->tensors[i];
-        if (rule->role < AP_ROLE_LAYER_FIRST)
+        bool is_there = rule->role < AP_ROLE_HEAD_FIRST || sizes->label_count > 0;
+        if (rule->role < AP_ROLE_LAYER_FIRST && is_there)
             AP_TRY(want(rule, AP_LAYER_NONE, 0, sizes, fn, context, err));
     }
     for (uint32_t layer = 0; layer < sizes->layer_count; layer++)
         for (size_t i = 0; i < arch->tensor_count; i++) {
             const ap_tensor_rule *rule = &arch->tensors[i];
             uint32_t times = rule->role >= AP_ROLE_LAYER_FIRST ? times_per_layer(rule->role, sizes) : 0;
+            bool is_first_norm = layer == 0 && (rule->role == AP_ROLE_ATTN_NORM || rule->role == AP_ROLE_ATTN_NORM_BIAS);
+            if (is_first_norm && arch->has_no_first_norm)
+                continue;
             for (uint32_t expert = 0; expert < times; expert++)
                 AP_TRY(want(rule, layer, expert, sizes, fn, context, err));
         }

@@ -4,6 +4,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "flips.h"
 
+#include <string.h>
+
 /* The model's entry, free to be changed. */
 static ap_arch *own_entry(ap_model *m)
 {
@@ -160,7 +162,7 @@ static bool window(ap_model *m)
 
 static bool window_edge(ap_model *m)
 {
-    m->sizes.window += 1;
+    m->sizes.window += m->arch->is_encoder ? 2 : 1; /* half of it on either side */
     return any(m->sizes.is_sliding, m->sizes.layer_count);
 }
 
@@ -238,7 +240,9 @@ OF_EVERY_LAYER(sinks, sinks)
 OF_EVERY_LAYER(attn_norm_bias, attn_norm_bias)
 OF_EVERY_LAYER(ffn_norm_bias, ffn_norm_bias)
 OF_EVERY_LAYER(attn_post_norm, attn_post_norm)
+OF_EVERY_LAYER(attn_post_norm_bias, attn_post_norm_bias)
 OF_EVERY_LAYER(ffn_post_norm, ffn_post_norm)
+OF_EVERY_LAYER(ffn_post_norm_bias, ffn_post_norm_bias)
 OF_EVERY_LAYER(router_bias, router_bias)
 OF_EVERY_MLP(gate_bias, gate_bias)
 OF_EVERY_MLP(up_bias, up_bias)
@@ -269,6 +273,53 @@ static bool positions(ap_model *m)
     m->positions = (ap_matrix){0};
     return there;
 }
+
+/* ---- Encoders ---- */
+
+static bool sight(ap_model *m)
+{
+    ap_arch *entry = own_entry(m);
+    bool is_encoder = entry->is_encoder;
+    entry->is_encoder = false;
+    return is_encoder;
+}
+
+static bool token_types(ap_model *m)
+{
+    bool there = m->type_rows != NULL;
+    m->type_rows = NULL;
+    return there;
+}
+
+/* As if every token were of the first text. */
+static bool second_type(ap_model *m)
+{
+    if (m->sizes.type_count < 2)
+        return false;
+    static unsigned char twice[1 << 16];
+    size_t bytes = ap_row_bytes(m->types.type, m->types.cols);
+    memcpy(twice, m->type_rows, bytes);
+    memcpy(twice + bytes, m->type_rows, bytes);
+    m->type_rows = twice;
+    return true;
+}
+
+static bool pooling(ap_model *m)
+{
+    m->sizes.pooling = m->sizes.pooling == AP_POOLING_MEAN ? AP_POOLING_CLS : AP_POOLING_MEAN;
+    return m->arch->is_encoder;
+}
+
+static bool head_activation(ap_model *m)
+{
+    ap_arch *entry = own_entry(m);
+    entry->is_head_gelu = !entry->is_head_gelu;
+    return m->sizes.label_count > 0;
+}
+
+static bool head_bias(ap_model *m) { return take(&m->head.bias); }
+static bool head_norm(ap_model *m) { return take(&m->head.norm); }
+static bool scores_bias(ap_model *m) { return take(&m->head.scores_bias); }
 
 const ap_flip ap_flips[] = {
     {"epsilon", epsilon},
@@ -307,6 +358,8 @@ const ap_flip ap_flips[] = {
     {"bias of the norm before the MLP", ffn_norm_bias},
     {"norm after attention", attn_post_norm},
     {"norm after the MLP", ffn_post_norm},
+    {"bias of the norm after attention", attn_post_norm_bias},
+    {"bias of the norm after the MLP", ffn_post_norm_bias},
     {"bias of the router", router_bias},
     {"bias of gate", gate_bias},
     {"bias of up", up_bias},
@@ -314,6 +367,14 @@ const ap_flip ap_flips[] = {
     {"norm of embeddings", embedding_norm},
     {"bias of the last norm", output_norm_bias},
     {"learned positions", positions},
+    {"sight of what comes later", sight},
+    {"token types", token_types},
+    {"second token type", second_type},
+    {"pooling", pooling},
+    {"activation of the head", head_activation},
+    {"bias of the head", head_bias},
+    {"norm of the head", head_norm},
+    {"bias of the scores", scores_bias},
 };
 
 const size_t ap_flip_count = sizeof ap_flips / sizeof ap_flips[0];

@@ -84,6 +84,11 @@ def is_encoder(model):
     return type(model).__name__.endswith("ForSequenceClassification")
 
 
+def types_of(config, tokens):
+    """Of a model with several token types, the second half of a prompt is the second text of a pair."""
+    return [int(config.get("type_vocab_size", 1) > 1 and i >= (len(tokens) + 1) // 2) for i in range(len(tokens))]
+
+
 @torch.no_grad()
 def run(model, prompts):
     """What is compared: logits of every position; of an encoder, its last hidden state and the head's logits."""
@@ -91,7 +96,11 @@ def run(model, prompts):
     for tokens in prompts:
         ids = torch.tensor([tokens])
         if is_encoder(model):
-            found = {"hidden": model.base_model(input_ids=ids).last_hidden_state[0], "logits": model(input_ids=ids).logits[0]}
+            more = {}
+            if any(types_of(vars(model.config), tokens)):
+                more["token_type_ids"] = torch.tensor([types_of(vars(model.config), tokens)])
+            found = {"hidden": model.base_model(input_ids=ids, **more).last_hidden_state[0],
+                     "logits": model(input_ids=ids, **more).logits[0]}
         else:
             found = {"logits": model(input_ids=ids, use_cache=False).logits[0]}
         answers.append({k: v.double().numpy() for k, v in found.items()})
@@ -209,6 +218,16 @@ def filled(pattern, value):
         assert found, pattern
         for k in found:
             tensors[k] = torch.full_like(tensors[k], value)
+    return flip
+
+
+def filled_row(pattern, row, value):
+    def flip(config, tensors):
+        found = [k for k in tensors if re.search(pattern, k)]
+        assert found, pattern
+        for k in found:
+            tensors[k] = tensors[k].clone()
+            tensors[k][row] = value
     return flip
 
 
@@ -684,7 +703,7 @@ FAMILIES = {
         "config": dict(BERT, architectures=["BertForSequenceClassification"], model_type="bert", max_position_embeddings=64,
                        type_vocab_size=2, pad_token_id=0),
         "fill": GELU_FILL,
-        "flips": {**BERT_FLIPS, "pooler_bias": filled(r"pooler\.dense\.bias$", 0), "head_bias": filled(r"classifier\.bias$", 0)},
+        "flips": {**BERT_FLIPS, "second_type": filled_row(r"token_type_embeddings", 1, 0), "pooler_bias": filled(r"pooler\.dense\.bias$", 0), "head_bias": filled(r"classifier\.bias$", 0)},
     },
     "roberta": {
         "config": dict(BERT, architectures=["RobertaForSequenceClassification"], model_type="roberta", max_position_embeddings=66,
@@ -771,6 +790,8 @@ def write_record(folder, spec, name, seed, prompts, answers, drift, features):
     lines.append(' "prompts": [')
     for i, (tokens, answer) in enumerate(zip(prompts, answers)):
         lines.append(f'  {{"tokens": {json.dumps(tokens)},')
+        if any(types_of(spec["config"], tokens)):
+            lines.append(f'   "types": {json.dumps(types_of(spec["config"], tokens))},')
         if "original" in spec:
             limit = spec["original"] if len(tokens) <= spec["original"] else spec["config"]["max_position_embeddings"]
             lines.append(f'   "context": {limit},')

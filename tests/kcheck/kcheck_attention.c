@@ -41,7 +41,8 @@ static int mild_kind(kcheck *k, int kind) { return kind >= KCHECK_KINDS_FINITE &
 static void check_one(kcheck *k, ap_kv_type type, int kind, uint32_t width, uint32_t kv_heads, uint32_t group,
                       uint32_t position, uint32_t count)
 {
-    sequence s = make_sequence(k, type, mild_kind(k, kind), kv_heads, width, position + count);
+    /* Keys behind the last query are for encoders. */
+    sequence s = make_sequence(k, type, mild_kind(k, kind), kv_heads, width, position + count + kcheck_random(k) % 3 * 40);
     size_t stride = (size_t)kv_heads * group * width + kcheck_random(k) % 5, floats = count * stride;
     float *q = kcheck_alloc(k, floats * sizeof *q);
     float *want = kcheck_guarded(k, floats, 0), *got = kcheck_guarded(k, floats, kcheck_random(k) % 16);
@@ -52,10 +53,11 @@ static void check_one(kcheck *k, ap_kv_type type, int kind, uint32_t width, uint
     /* Windows of a key, of a few, across a page, across a segment. */
     static const uint32_t windows[] = {0, 0, 1, 5, 40, 700, 1030};
     uint32_t window = windows[kcheck_random(k) % 7], features = kcheck_random(k);
+    bool is_encoder = features / 27 % 3 == 0;
     for (uint32_t h = 0; h < kv_heads; h++) {
         ap_attend_job job = {.layout = &s.layout, .pages = s.pages, .layer = 1, .kv_head = h, .position = position,
-                             .count = count, .group = group, .window = window, .scale = scale,
-                             .cap = features % 3 ? 0 : 5, .slopes = features / 3 % 3 ? NULL : slopes,
+                             .count = count, .end = is_encoder ? s.length : 0, .group = group, .window = window, .scale = scale,
+                             .cap = features % 3 ? 0 : 5, .slopes = features / 3 % 3 || is_encoder ? NULL : slopes,
                              .sinks = features / 9 % 3 ? NULL : sinks, .q = q + h * group * width,
                              .out = want + h * group * width, .stride = stride};
         k->plain.attention.attend[type](&job);
@@ -63,7 +65,7 @@ static void check_one(kcheck *k, ap_kv_type type, int kind, uint32_t width, uint
         k->level.attention.attend[type](&job);
     }
     kcheck_same_floats(k, got, want, floats, "queries %u … %u, window %u, features %u, %u KV heads of %u dimensions for %u each, inputs %s",
-                       position, position + count - 1, window, features % 27, kv_heads, width, group, kcheck_kind_name(kind));
+                       position, position + count - 1, window, features % 81, kv_heads, width, group, kcheck_kind_name(kind));
     kcheck_guarded_check(k);
 }
 
