@@ -7,8 +7,8 @@
  * digests are not committed, they come from --print --short on a machine that passes without it.
  *
  * A case is a seeded model of one weight type with some features, and a prompt that crosses two
- * attention segments.  Its digest is BLAKE2b-256 over the bits of all logits of all positions.  It must be the same for
- * every --chunk, number of threads and CPU level, and equal to the committed one, whoever compiled this.
+ * attention segments.  Its digest is BLAKE2b-256 over the bits of all logits of all positions; of an encoder, over the final
+ * vectors and scores of three sequences, in one pass, or each in a pass of its own (any --chunk).  It must be the same for every --chunk, number of threads and CPU level, and equal to the committed one, whoever compiled this.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -78,6 +78,8 @@ static const law_case cases[] = {
       .family = "bloom"}, AP_KV_F16},
     {"falcon-7b", {.seed = 40, .type = 8, .kv_heads = 1, FAMILY = "falcon"}, AP_KV_F16},
     {"falcon-40b", {.seed = 41, .type = 8, .is_variant = true, FAMILY = "falcon"}, AP_KV_F16},
+    {"bert", {.seed = 44, .type = 8, .kv_heads = 4, FAMILY = "bert"}, AP_KV_F16},
+    {"modern-bert", {.seed = 45, .type = 8, .kv_heads = 4, .window = 40, FAMILY = "modern-bert"}, AP_KV_F32},
     {"gpt-oss", {.seed = 42, .type = 39, .window = 40, FAMILY = "gpt-oss"}, AP_KV_F16},
 };
 
@@ -87,6 +89,26 @@ static void hash_row(void *context, size_t position, const float *logits, uint32
 }
 
 static size_t prompt_tokens = PROMPT;
+
+static void hash_encoding(void *context, size_t sequence, const float *values, size_t rows, uint32_t columns)
+{
+    ap_hash_add(context, values, rows * columns * sizeof *values);
+}
+
+/* The prompt, its tail and its second token alone; of the tail half has another type, where there is one. */
+static ap_status encode(ap_engine *engine, const ap_model *model, const int32_t *ids, bool is_apart, ap_hash *hash, ap_error *err)
+{
+    uint8_t types[PROMPT] = {0};
+    size_t tail = prompt_tokens / 3;
+    for (size_t i = 0; i < tail / 2 && ap_model_info_of(model)->type_count > 1; i++)
+        types[i] = 1;
+    const ap_sequence sequences[] = {{ids, NULL, prompt_tokens}, {ids + prompt_tokens - tail, types, tail}, {ids + 1, NULL, 1}};
+    size_t each = is_apart ? 1 : 3;
+    for (int encoding = AP_ENCODE_HIDDEN; encoding <= AP_ENCODE_SCORES; encoding++)
+        for (size_t i = 0; i < 3; i += each)
+            AP_TRY(ap_engine_encode(engine, sequences + i, each, (ap_encoding)encoding, hash_encoding, hash, err));
+    return AP_OK;
+}
 
 static void digest_of(const ap_model *model, ap_kv_type kv_type, const char *isa, unsigned threads, uint32_t chunk, char *hex)
 {
@@ -100,8 +122,11 @@ static void digest_of(const ap_model *model, ap_kv_type kv_type, const char *isa
         ids[i] = (int32_t)(ap_test_random(&random) % 256);
     ap_hash hash;
     ap_hash_begin(&hash, AP_HASH_BLAKE2B);
-    if (ap_engine_create(&engine, model, &options, &err) != AP_OK ||
-        ap_engine_logits(engine, ids, prompt_tokens, chunk, false, hash_row, &hash, &err) != AP_OK) {
+    ap_status status = ap_engine_create(&engine, model, &options, &err);
+    if (status == AP_OK)
+        status = ap_model_info_of(model)->is_encoder ? encode(engine, model, ids, chunk > 0, &hash, &err)
+                                                     : ap_engine_logits(engine, ids, prompt_tokens, chunk, false, hash_row, &hash, &err);
+    if (status != AP_OK) {
         fprintf(stderr, "test_law: %s\n", err.message);
         exit(1);
     }

@@ -1,16 +1,16 @@
 /* tiny_families.h - what the files of each family hold, written down once more for the tests; for tiny_model.c alone.
  *
  * Sizes: D width, Q all query heads, K all KV heads, A q, k and v, H a head, N heads, F the MLP, G gate and up, E experts, V
- * vocabulary, C context, R pairs of a rotary embedding; 0 none.
+ * vocabulary, C context, R pairs of a rotary embedding, T token types, L labels; 0 none.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef AP_TESTS_TINY_FAMILIES_H
 #define AP_TESTS_TINY_FAMILIES_H
 
-enum { TINY_EXPERTS = 6, TINY_ROTARY = 12 };
+enum { TINY_EXPERTS = 6, TINY_ROTARY = 12, TINY_TYPES = 2 };
 
-typedef enum tiny_when { ALWAYS, VARIANT, NOT_VARIANT } tiny_when;
+typedef enum tiny_when { ALWAYS, VARIANT, NOT_VARIANT, LATER /* not in the first layer */ } tiny_when;
 
 typedef struct tiny_tensor {
     const char *name; /* NULL ends a list */
@@ -72,6 +72,17 @@ static const tiny_tensor gpt_oss[] = {{"attn_norm.weight", 'D'}, {"post_attentio
                                       {"ffn_gate_exps.bias", 'F', 0, 'E'}, {"ffn_up_exps.bias", 'F', 0, 'E'},
                                       {"ffn_down_exps.bias", 'D', 0, 'E'}, {0}};
 
+static const tiny_tensor bert_ends[] = {{"token_embd.weight", 'D', 'V'}, {"position_embd.weight", 'D', 'C'}, {"token_types.weight", 'D', 'T'},
+                                        BOTH("token_embd_norm", 'D'), {"cls.weight", 'D', 'D'}, {"cls.bias", 'D'},
+                                        {"cls.output.weight", 'D', 'L'}, {"cls.output.bias", 'L'}, {0}};
+static const tiny_tensor bert[] = {BOTH("attn_output_norm", 'D'), BOTH("layer_output_norm", 'D'), {"attn_qkv.bias", 'A'},
+                                   {"attn_output.bias", 'D'}, {"ffn_up.weight", 'D', 'F'}, {"ffn_up.bias", 'F'},
+                                   {"ffn_down.weight", 'F', 'D'}, {"ffn_down.bias", 'D'}, {0}};
+static const tiny_tensor modern_ends[] = {ENDS, {"token_embd_norm.weight", 'D'}, {"cls.weight", 'D', 'D'}, {"cls.norm.weight", 'D'},
+                                          {"cls.output.weight", 'D', 'L'}, {"cls.output.bias", 'L'}, {0}};
+static const tiny_tensor modern[] = {{"attn_norm.weight", 'D', 0, 0, LATER}, {"ffn_norm.weight", 'D'}, {"ffn_up.weight", 'D', 'G'},
+                                     {"ffn_down.weight", 'F', 'D'}, {0}};
+
 #define WINDOW(when) {"attention.sliding_window", TINY_WINDOW, 0, when}
 #define YARN(when)                                                                                         \
     {"rope.scaling.type", TINY_YARN, 0, when}, {"rope.scaling.factor", TINY_F32, 8, when},                 \
@@ -87,6 +98,9 @@ static const tiny_key phi3_keys[] = {WINDOW(NOT_VARIANT), {"rope.scaling.attn_fa
                                      {"rope.scaling.original_context_length", TINY_U32, 256, VARIANT},
                                      {"rope.dimension_count", TINY_U32, TINY_ROTARY, VARIANT}, {0}};
 static const tiny_key olmo_keys[] = {{"attention.clamp_kqv", TINY_F32, 0.5f}, {0}};
+static const tiny_key bert_keys[] = {{"attention.causal", TINY_BOOL, 0}, {"pooling_type", TINY_U32, 4}, {0}};
+static const tiny_key modern_keys[] = {WINDOW(ALWAYS), {"attention.sliding_window_pattern", TINY_U32, 3}, {"rope.freq_base", TINY_F32, 160000},
+                                       {"attention.causal", TINY_BOOL, 0}, {"pooling_type", TINY_U32, 4}, {0}};
 static const tiny_key olmo2_keys[] = {WINDOW(VARIANT), YARN(VARIANT), {0}};
 static const tiny_key gptneox_keys[] = {{"rope.dimension_count", TINY_U32, TINY_ROTARY},
                                         {"use_parallel_residual", TINY_BOOL, 0, VARIANT}, {0}};
@@ -110,6 +124,8 @@ static const tiny_family families[] = {
     {"bloom", true, no_keys, bloom_ends, attention_fused, gpt2},
     {"falcon", true, no_keys, layer_norm_ends, attention_fused, falcon},
     {"gpt-oss", false, gpt_oss_keys, untied, attention, gpt_oss},
+    {"bert", true, bert_keys, bert_ends, attention_fused, bert},
+    {"modern-bert", true, modern_keys, modern_ends, attention_fused, modern},
 };
 
 #endif

@@ -271,7 +271,10 @@ static const tiny_family *family_of(const char *name)
     return NULL;
 }
 
-static bool is_wanted(tiny_when when, const ap_tiny_model *m) { return when == ALWAYS || (when == VARIANT) == m->is_variant; }
+static bool is_wanted(tiny_when when, const ap_tiny_model *m)
+{
+    return when == ALWAYS || when == LATER || (when == VARIANT) == m->is_variant;
+}
 
 static uint32_t size_of(char letter, const ap_tiny_model *m)
 {
@@ -289,6 +292,8 @@ static uint32_t size_of(char letter, const ap_tiny_model *m)
     case 'V': return AP_TINY_VOCAB;
     case 'C': return m->context;
     case 'R': return TINY_ROTARY / 2;
+    case 'T': return TINY_TYPES;
+    case 'L': return 1;
     default: return 0;
     }
 }
@@ -338,7 +343,7 @@ static void put_family(writer *w, const ap_tiny_model *m)
 {
     const tiny_family *f = family_of(m->family);
     /* Files of Mistral and Mixtral call themselves llama. */
-    const char *arch = m->family[0] == 'm' ? "llama" : m->family;
+    const char *arch = strncmp(m->family, "mi", 2) == 0 ? "llama" : m->family;
     const struct {
         const char *name;
         uint32_t value;
@@ -356,6 +361,8 @@ static void put_family(writer *w, const ap_tiny_model *m)
     (void)snprintf(name, sizeof name, "%s.attention.layer_norm_%sepsilon", arch, f->has_layer_norms ? "" : "rms_");
     key_f32(w, name, 1e-5f);
     family_keys(w, m, arch, f);
+    if (f->layer_more == bert)
+        key_u32(w, "tokenizer.ggml.token_type_count", TINY_TYPES);
     put_vocabulary(w);
     for (const tiny_tensor *t = f->model; t->name; t++)
         if (is_wanted(t->when, m))
@@ -365,7 +372,7 @@ static void put_family(writer *w, const ap_tiny_model *m)
         const tiny_tensor *const lists[] = {f->layer, f->layer_more};
         for (int i = 0; i < 2; i++)
             for (const tiny_tensor *t = lists[i]; t->name; t++)
-                if (is_wanted(t->when, m))
+                if (is_wanted(t->when, m) && !(t->when == LATER && layer == 0))
                     family_tensor(w, m, t, name);
     }
 }
