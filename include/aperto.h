@@ -207,6 +207,17 @@ AP_API void ap_model_close(ap_model **model);
 AP_API const ap_model_info *ap_model_info_of(const ap_model *model);
 AP_API const ap_vocab *ap_model_vocab(const ap_model *model);
 
+/* ---- Adapters ------------------------------------------------------------ */
+
+typedef struct ap_adapter ap_adapter;
+
+/* Reads a LoRA adapter made for this model: of a PEFT folder adapter_config.json and adapter_model.safetensors; with
+ * config_fd -1 a GGUF adapter.  Names, shapes and ranks are checked against the model, which must outlive it; both
+ * files may be closed afterwards.  AP_E_UNSUPPORTED names what this release lacks: DoRA, adapters of embeddings, of the
+ * output matrix and of experts, whole matrices saved along. */
+AP_API ap_status ap_adapter_open(ap_adapter **out, const ap_model *model, int config_fd, int weights_fd, ap_error *err);
+AP_API void ap_adapter_close(ap_adapter **adapter);
+
 /* ---- Engine: many requests, one step at a time --------------------------- */
 
 typedef enum ap_kv_type { AP_KV_F16, AP_KV_F32 } ap_kv_type;
@@ -221,6 +232,7 @@ typedef struct ap_engine_options {
     uint32_t step_tokens;    /* tokens of one forward pass; 0: 512; of an encoder at least context_tokens */
     uint32_t requests_max;   /* waiting and running; 0: 256 */
     uint64_t memory_bytes_max; /* what KV pages, work memory and a reserve for requests may come to; 0: no bound */
+    const ap_adapter *adapter; /* of this model, for all requests; must outlive the engine; NULL: none */
 } ap_engine_options;
 
 typedef struct ap_logit_bias {

@@ -120,9 +120,19 @@ ap_status cli_open_store(ap_store **store, ap_error *err);
 ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err);
 /* The file that holds MODEL's vocabulary: a GGUF file is opened as it is, nothing is packed. */
 ap_status cli_open_vocab(const char *model, int *fd, ap_error *err);
-/* Runs fn in a one-shot worker with one descriptor open for reading; what it writes goes to standard output.
+/* The files of a LoRA adapter, open for reading, as ap_worker_options has them: of a folder adapter_config.json and
+ * adapter_model.safetensors, else one GGUF file.  A NULL path is none.  Zero fields, or what was opened, may be closed. */
+typedef struct cli_adapter {
+    unsigned count;
+    int fds[2];
+} cli_adapter;
+ap_status cli_open_adapter(const char *path, cli_adapter *out, ap_error *err);
+void cli_close_adapter(cli_adapter *adapter);
+#define CLI_OPTION_ADAPTER(out) \
+    {"--adapter", "PATH", CLI_TEXT, out, .help = "A LoRA adapter made for MODEL: a PEFT folder or a GGUF file."}
+/* Runs fn in a one-shot worker with these descriptors open for reading; what it writes goes to standard output.
  * The exit code, after the message if it failed. */
-int cli_run_oneshot(ap_oneshot_fn *fn, void *context, int fd);
+int cli_run_oneshot(ap_oneshot_fn *fn, void *context, const int *fds, size_t fd_count);
 /* Text of a model: on a terminal without control characters, so that it cannot steer the terminal. */
 void cli_put_text(const char *text, size_t length);
 /* Says in a sentence when this CPU has nothing better than plain C. */

@@ -263,7 +263,7 @@ static int run(unsigned count, char **operands)
     available_bytes = available_bytes > READ_BYTES ? available_bytes - READ_BYTES : 1;
     if (cli_open_model(operands[0], &entry, &fd, &err) != AP_OK)
         return cli_failed(&err);
-    int code = cli_run_oneshot(work, &fd, fd);
+    int code = cli_run_oneshot(work, &fd, &fd, 1);
     close(fd);
     return code;
 }

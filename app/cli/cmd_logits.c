@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "cli/cli.h"
 
-static const char *tokens_text, *file, *isa;
+static const char *tokens_text, *file, *isa, *adapter_path;
 static ap_kv_type kv_type;
 static bool all, as_digest;
 static int64_t chunk, threads;
@@ -20,6 +20,7 @@ static const cli_option options[] = {
     CLI_OPTION_THREADS(&threads),
     CLI_OPTION_ISA(&isa),
     CLI_OPTION_KV(&kv_type),
+    CLI_OPTION_ADAPTER(&adapter_path),
     CLI_OPTION_SANDBOX,
     {"--digest", NULL, CLI_FLAG, &as_digest,
      .help = "Print BLAKE2b-256 over the bits of the logits (little-endian f32, in order, every NaN as 7fc00000) instead of the numbers."},
@@ -27,6 +28,7 @@ static const cli_option options[] = {
 
 typedef struct job {
     int fd;
+    cli_adapter files;
     int32_t *ids;
     size_t count;
     uint64_t available_bytes; /* of memory; the worker could not look */
@@ -94,10 +96,18 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
     if (!chunk)
         o.step_tokens = context_tokens < 8192 ? context_tokens : 8192;
     ap_engine *engine = NULL;
-    ap_status status = cli_hint_memory(ap_engine_create(&engine, model, &o, err), "--chunk, or give fewer tokens", err);
+    ap_adapter *adapter = NULL;
+    bool has_config = j->files.count == 2;
+    ap_status status = AP_OK;
+    if (j->files.count)
+        status = ap_adapter_open(&adapter, model, has_config ? j->files.fds[0] : -1, j->files.fds[has_config], err);
+    o.adapter = adapter;
+    if (status == AP_OK)
+        status = cli_hint_memory(ap_engine_create(&engine, model, &o, err), "--chunk, or give fewer tokens", err);
     if (status == AP_OK)
         status = compute(j, engine, err);
     ap_engine_destroy(&engine);
+    ap_adapter_close(&adapter);
     ap_model_close(&model);
     return status;
 }
@@ -112,7 +122,12 @@ static int run(unsigned count, char **operands)
     if (code != CLI_DONE)
         return code;
     ap_store_entry entry;
-    code = cli_open_model(operands[0], &entry, &j.fd, &err) == AP_OK ? cli_run_oneshot(work, &j, j.fd) : cli_failed(&err);
+    ap_status status = cli_open_adapter(adapter_path, &j.files, &err);
+    if (status == AP_OK)
+        status = cli_open_model(operands[0], &entry, &j.fd, &err);
+    int fds[3] = {j.fd, j.files.fds[0], j.files.fds[1]};
+    code = status == AP_OK ? cli_run_oneshot(work, &j, fds, 1 + j.files.count) : cli_failed(&err);
+    cli_close_adapter(&j.files);
     if (j.fd >= 0)
         close(j.fd);
     ap_free(j.ids);

@@ -61,7 +61,7 @@ static int run(unsigned count, char **operands)
     if (status == AP_OK)
         status = cli_open_vocab(operands[0], &j.fd, &err);
     j.json = ap_buf_str(&input);
-    int code = status == AP_OK ? cli_run_oneshot(work, &j, j.fd) : cli_failed(&err);
+    int code = status == AP_OK ? cli_run_oneshot(work, &j, &j.fd, 1) : cli_failed(&err);
     if (j.fd >= 0)
         close(j.fd);
     ap_buf_deinit(&input);

@@ -15,7 +15,7 @@
 
 enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, READY_MS = 120000, DEATHS_MAX = 3 };
 
-static const char *system_text, *isa;
+static const char *system_text, *isa, *adapter_path;
 static ap_kv_type kv_type;
 static int64_t answer_tokens, top_k, seed = -1, context_tokens, threads;
 static double temperature = 0.7, top_p = 0.95, min_p;
@@ -39,7 +39,7 @@ static const cli_option options[] = {
     CLI_OPTION_SANDBOX,
     {"--json-schema", "FILE", CLI_REFUSED, NULL, .help = ""},
     {"--grammar", "FILE", CLI_REFUSED, NULL, .help = ""},
-    {"--adapter", "DIR", CLI_REFUSED, NULL, .help = ""},
+    CLI_OPTION_ADAPTER(&adapter_path),
 };
 
 static volatile sig_atomic_t interrupted;
@@ -294,9 +294,16 @@ static ap_status start_worker(session *s, ap_error *err)
     ap_worker_options o = {.name = s->entry.name, .threads = (unsigned)threads, .isa = isa, .context_tokens = (uint32_t)context_tokens,
                            .kv_type = kv_type, .sandbox = cli_sandbox, .requests_max = 1,
                            .memory_bytes_max = ap_memory_available("")};
-    AP_TRY(cli_open_model(s->model, &s->entry, &o.model_fd, err));
-    ap_status status = ap_worker_start(&s->worker, &o, err);
-    close(o.model_fd);
+    cli_adapter adapter;
+    AP_TRY(cli_open_adapter(adapter_path, &adapter, err));
+    o.adapter_fd_count = adapter.count;
+    memcpy(o.adapter_fds, adapter.fds, sizeof o.adapter_fds);
+    ap_status status = cli_open_model(s->model, &s->entry, &o.model_fd, err);
+    if (status == AP_OK) {
+        status = ap_worker_start(&s->worker, &o, err);
+        close(o.model_fd);
+    }
+    cli_close_adapter(&adapter);
     if (status == AP_OK)
         status = ap_worker_wait_ready(s->worker, READY_MS, err);
     return cli_hint_memory(status, "--ctx", err);

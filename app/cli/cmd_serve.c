@@ -23,6 +23,7 @@ static const cli_option options[] = {
     {"--drain", "S", CLI_NUMBER, &drain, 0, 3600, "Seconds that running requests have after the first SIGTERM or Ctrl-C (30)."},
     CLI_OPTION_SANDBOX,
     {"--config", "FILE", CLI_REFUSED, NULL, .help = ""},
+    {"--adapter", "PATH", CLI_REFUSED, NULL, .help = ""},
 };
 
 static ap_status print_address(void *context, const char *address, uint16_t at, ap_error *err)

@@ -132,7 +132,7 @@ static int run(unsigned count, char **operands)
     if (status == AP_OK)
         status = cli_open_vocab(operands[0], &j.fd, &err);
     j.input = (ap_str){input.ptr ? input.ptr : "", input.len};
-    int code = status == AP_OK ? cli_run_oneshot(work, &j, j.fd) : cli_failed(&err);
+    int code = status == AP_OK ? cli_run_oneshot(work, &j, &j.fd, 1) : cli_failed(&err);
     if (code == CLI_DONE && decode && !as_json && cli_is_terminal(STDOUT_FILENO))
         (void)putchar('\n');
     if (j.fd >= 0)

@@ -118,10 +118,44 @@ static ap_status print_result(void *context, const char *bytes, size_t count, ap
     return ferror(stdout) ? cli_flush(err) : AP_OK;
 }
 
-int cli_run_oneshot(ap_oneshot_fn *fn, void *context, int fd)
+static ap_status open_in(cli_adapter *a, const char *folder, const char *name, ap_error *err)
+{
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
+        return ap_fail(err, AP_E_ARG, "the path '%.200s…' is longer than %zu bytes", folder, sizeof path);
+    AP_TRY(ap_file_open(path, &a->fds[a->count], err));
+    a->count++;
+    return AP_OK;
+}
+
+ap_status cli_open_adapter(const char *path, cli_adapter *out, ap_error *err)
+{
+    struct stat st;
+    *out = (cli_adapter){0};
+    if (!path)
+        return AP_OK;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        AP_TRY(open_in(out, path, "adapter_config.json", err));
+        ap_status status = open_in(out, path, "adapter_model.safetensors", err);
+        if (status != AP_OK)
+            cli_close_adapter(out);
+        return status;
+    }
+    AP_TRY(ap_file_open(path, &out->fds[0], err));
+    out->count = 1;
+    return AP_OK;
+}
+
+void cli_close_adapter(cli_adapter *adapter)
+{
+    while (adapter->count)
+        close(adapter->fds[--adapter->count]);
+}
+
+int cli_run_oneshot(ap_oneshot_fn *fn, void *context, const int *fds, size_t fd_count)
 {
     ap_error err = {0};
-    ap_oneshot_options o = {.fds = &fd, .fd_count = 1, .output_fd = -1, .sandbox = cli_sandbox, .result = print_result,
+    ap_oneshot_options o = {.fds = fds, .fd_count = fd_count, .output_fd = -1, .sandbox = cli_sandbox, .result = print_result,
                             .result_bytes_max = (uint64_t)64 << 30};
     ap_status status = ap_worker_oneshot(fn, context, &o, &err);
     return status == AP_OK ? cli_finish_output() : cli_failed(&err);

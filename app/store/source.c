@@ -97,7 +97,7 @@ static ap_status check_names(const found_names *f, ap_error *err)
     if (!f->has_config && f->has_gguf)
         return ap_fail(err, AP_E_NOTFOUND, "the folder has no config.json; of the GGUF files in it name one");
     if (!f->has_config && f->has_adapter)
-        return ap_fail(err, AP_E_UNSUPPORTED, "the folder holds an adapter and no model: it has adapter_config.json and no config.json");
+        return ap_fail(err, AP_E_UNSUPPORTED, "the folder holds an adapter and no model: it has adapter_config.json and no config.json; give it with --adapter beside its model");
     if (!f->has_config)
         return ap_fail(err, AP_E_NOTFOUND, "the folder holds no model: it has no config.json");
     if (!f->has_weights && f->pickle[0])

@@ -25,6 +25,7 @@ enum {
     UNSENT_BYTES_MAX = 2 * AP_WORKER_JOB_BYTES_MAX, /* one job on its way, one waiting */
     RECEIVE_BYTES = 4 * 1024 * 1024, /* read in one call, so that a front with many workers goes round */
     MODEL_FD = 4,                    /* see main.c */
+    ADAPTER_FD = 5,                  /* and the next */
     SOCKET_FD = 3
 };
 
@@ -44,11 +45,12 @@ struct ap_worker {
 static ap_status describe_options(const ap_worker_options *o, char **out, ap_error *err)
 {
     json_t *root =
-        json_pack("{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:I, s:b}", "name", o->name ? o->name : "model", "threads",
+        json_pack("{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:I, s:b, s:i}", "name", o->name ? o->name : "model", "threads",
                   (int)o->threads, "context_tokens", (int)o->context_tokens, "kv_type", (int)o->kv_type,
                   "kv_bytes", (json_int_t)o->kv_bytes, "step_tokens", (int)o->step_tokens, "requests_max",
                   (int)o->requests_max, "memory_bytes_max",
-                  (json_int_t)(o->memory_bytes_max > INT64_MAX ? INT64_MAX : o->memory_bytes_max), "reduced", o->sandbox == AP_SANDBOX_REDUCED);
+                  (json_int_t)(o->memory_bytes_max > INT64_MAX ? INT64_MAX : o->memory_bytes_max), "reduced", o->sandbox == AP_SANDBOX_REDUCED,
+                  "adapter_files", (int)o->adapter_fd_count);
     if (!root)
         return ap_fail(err, AP_E_ARG, "the worker's name is not UTF-8");
     int failed = o->isa ? json_object_set_new(root, "isa", json_string(o->isa)) : 0;
@@ -57,13 +59,23 @@ static ap_status describe_options(const ap_worker_options *o, char **out, ap_err
     return *out ? AP_OK : ap_fail(err, AP_E_ARG, "the worker's options could not be written");
 }
 
+static ap_status check_fd(int fd, const char *whose, ap_error *err)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return ap_fail(err, AP_E_ARG, "the %s's descriptor %d is not open", whose, fd);
+    if ((flags & O_ACCMODE) != O_RDONLY)
+        return ap_fail(err, AP_E_ARG, "the %s's descriptor %d is open for writing", whose, fd);
+    return AP_OK;
+}
+
 static ap_status check_options(const ap_worker_options *o, ap_error *err)
 {
-    int flags = fcntl(o->model_fd, F_GETFL);
-    if (flags < 0)
-        return ap_fail(err, AP_E_ARG, "the model's descriptor %d is not open", o->model_fd);
-    if ((flags & O_ACCMODE) != O_RDONLY)
-        return ap_fail(err, AP_E_ARG, "the model's descriptor %d is open for writing", o->model_fd);
+    AP_TRY(check_fd(o->model_fd, "model", err));
+    if (o->adapter_fd_count > 2)
+        return ap_fail(err, AP_E_ARG, "an adapter has %u files; at most 2 are allowed", o->adapter_fd_count);
+    for (unsigned i = 0; i < o->adapter_fd_count; i++)
+        AP_TRY(check_fd(o->adapter_fds[i], "adapter", err));
     if (o->threads > INT32_MAX || o->context_tokens > INT32_MAX || o->step_tokens > INT32_MAX ||
         o->kv_bytes > INT64_MAX || o->requests_max > AP_WORKER_REQUESTS_MAX)
         return ap_fail(err, AP_E_ARG,
@@ -73,7 +85,7 @@ static ap_status check_options(const ap_worker_options *o, ap_error *err)
 }
 
 /* Between fork and exec of a process that may have threads: nothing here allocates or locks. */
-static _Noreturn void become_worker(int socket, int model, int words, char *const *arguments)
+static _Noreturn void become_worker(int socket, const ap_worker_options *o, int words, char *const *arguments)
 {
     static char *const no_environment[] = {NULL};
     static const char failed[] = "the program could not be started again\n";
@@ -82,11 +94,14 @@ static _Noreturn void become_worker(int socket, int model, int words, char *cons
     /* Out of the way first, since each may sit on a number that another is to get. */
     nothing = fcntl(nothing, F_DUPFD_CLOEXEC, 10);
     socket = fcntl(socket, F_DUPFD_CLOEXEC, 10);
-    model = fcntl(model, F_DUPFD_CLOEXEC, 10);
+    int model = fcntl(o->model_fd, F_DUPFD_CLOEXEC, 10), adapter[2] = {-1, -1};
+    for (unsigned i = 0; i < o->adapter_fd_count; i++)
+        adapter[i] = fcntl(o->adapter_fds[i], F_DUPFD_CLOEXEC, 10);
     words = fcntl(words, F_DUPFD_CLOEXEC, 10);
     if (dup2(nothing, 0) == 0 && dup2(nothing, 1) == 1 && dup2(words, 2) == 2 &&
-        dup2(socket, SOCKET_FD) == SOCKET_FD && dup2(model, MODEL_FD) == MODEL_FD) {
-        (void)syscall(SYS_close_range, 5u, UINT32_MAX, 0u); /* an old kernel: the worker does it itself */
+        dup2(socket, SOCKET_FD) == SOCKET_FD && dup2(model, MODEL_FD) == MODEL_FD && (o->adapter_fd_count < 1 || dup2(adapter[0], ADAPTER_FD) == ADAPTER_FD) &&
+        (o->adapter_fd_count < 2 || dup2(adapter[1], ADAPTER_FD + 1) == ADAPTER_FD + 1)) {
+        (void)syscall(SYS_close_range, ADAPTER_FD + o->adapter_fd_count, UINT32_MAX, 0u); /* an old kernel: the worker does it itself */
         (void)execve("/proc/self/exe", arguments, no_environment);
     }
     if (write(2, failed, sizeof failed - 1) < 0)
@@ -124,7 +139,7 @@ ap_status ap_worker_start(ap_worker **out, const ap_worker_options *options, ap_
         goto fail;
     }
     if (worker->pid == 0)
-        become_worker(ends[1], options->model_fd, words_end, arguments);
+        become_worker(ends[1], options, words_end, arguments);
     (void)close(ends[1]);
     (void)close(words_end);
     worker->fd = ends[0];

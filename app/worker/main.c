@@ -1,7 +1,7 @@
 /* main.c - a serving worker, from its first instruction to its last.
  *
  * Descriptor 3 is the socket to the front, 4 the packed model, 2 a pipe that the
- * front logs; there are no others.  The order at start matters: the sandbox is
+ * front logs, 5 and 6 the files of an adapter if there is one; there are no others.  The order at start matters: the sandbox is
  * entered before a byte of the model or of a request is read, so the engine's
  * threads are made inside it (it lets clone make threads and nothing else).
  *
@@ -31,6 +31,7 @@
 enum {
     SOCKET_FD = 3,
     MODEL_FD = 4,
+    ADAPTER_FD = 5, /* and the next */
     UNSENT_BYTES_HIGH = 4 * 1024 * 1024, /* seconds of text for hundreds of requests */
     FILL_BYTES = 1024 * 1024,            /* read between two steps */
     FRAMES_NS = 5 * 1000 * 1000          /* and worked on: a step of a small model takes about as long */
@@ -50,7 +51,9 @@ typedef struct worker {
     ap_engine_options engine_options;
     ap_sandbox_mode mode;
     char sandbox[AP_SANDBOX_STATE_BYTES];
+    unsigned adapter_files;
     ap_model *model;
+    ap_adapter *adapter; /* NULL: none */
     ap_engine *engine;
     ap_jobs *jobs;
     ap_wire_reader reader;
@@ -65,16 +68,19 @@ typedef struct worker {
 static ap_status read_options(worker *w, json_t *root, ap_error *err)
 {
     const char *name, *isa = NULL;
-    int threads, context, kv_type, step, requests, reduced;
+    int threads, context, kv_type, step, requests, reduced, adapter_files;
     json_int_t kv_bytes, memory_max;
     json_error_t detail;
-    if (json_unpack_ex(root, &detail, JSON_STRICT, "{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:I, s:b, s?s}", "name",
+    if (json_unpack_ex(root, &detail, JSON_STRICT, "{s:s, s:i, s:i, s:i, s:I, s:i, s:i, s:I, s:b, s:i, s?s}", "name",
                        &name, "threads", &threads, "context_tokens", &context, "kv_type", &kv_type,
                        "kv_bytes", &kv_bytes, "step_tokens", &step, "requests_max", &requests,
-                       "memory_bytes_max", &memory_max, "reduced", &reduced, "isa", &isa) != 0)
+                       "memory_bytes_max", &memory_max, "reduced", &reduced, "adapter_files", &adapter_files, "isa", &isa) != 0)
         return ap_fail(err, AP_E_ARG, "the worker's options: %s; only the program itself starts a worker",
                        detail.text);
     w->name = name;
+    if (adapter_files < 0 || adapter_files > 2)
+        return ap_fail(err, AP_E_ARG, "the worker's options: %d files of an adapter", adapter_files);
+    w->adapter_files = (unsigned)adapter_files;
     w->mode = reduced ? AP_SANDBOX_REDUCED : AP_SANDBOX_FULL;
     w->engine_options = (ap_engine_options){.size = sizeof(ap_engine_options),
                                             .threads = (unsigned)threads,
@@ -177,11 +183,15 @@ static ap_status add_stats_reply(ap_buf *out, const worker *w, ap_error *err)
 
 static ap_status get_ready(worker *w, ap_error *err)
 {
-    const int fds[] = {STDERR_FILENO, SOCKET_FD, MODEL_FD};
+    const int fds[] = {STDERR_FILENO, SOCKET_FD, MODEL_FD, ADAPTER_FD, ADAPTER_FD + 1};
+    bool has_config = w->adapter_files == 2;
     AP_TRY(
-        ap_sandbox_enter(&(ap_sandbox_options){.mode = w->mode, .fds = fds, .fd_count = 3}, w->sandbox, err));
+        ap_sandbox_enter(&(ap_sandbox_options){.mode = w->mode, .fds = fds, .fd_count = 3 + w->adapter_files}, w->sandbox, err));
     AP_TRY(read_stamp(&w->stamp, err));
     AP_TRY(ap_model_open(&w->model, MODEL_FD, err));
+    if (w->adapter_files)
+        AP_TRY(ap_adapter_open(&w->adapter, w->model, has_config ? ADAPTER_FD : -1, has_config ? ADAPTER_FD + 1 : ADAPTER_FD, err));
+    w->engine_options.adapter = w->adapter;
     AP_TRY(ap_engine_create(&w->engine, w->model, &w->engine_options, err));
     AP_TRY(ap_jobs_create(&w->jobs, w->engine, ap_model_vocab(w->model), &w->writer, err));
     return say(w, AP_WORKER_READY, add_ready, err);

@@ -64,6 +64,10 @@ typedef enum ap_sandbox_mode {
 /* Zero means the engine's own choice for all numbers. */
 typedef struct ap_worker_options {
     int model_fd;     /* the packed file, open for reading; stays the caller's */
+    /* A LoRA adapter, open for reading; stays the caller's.  0: none; 1: a GGUF file; 2: adapter_config.json and
+     * adapter_model.safetensors. */
+    unsigned adapter_fd_count;
+    int adapter_fds[2];
     const char *name; /* for messages and for `ps` */
     unsigned threads;
     const char *isa; /* NULL: the best */

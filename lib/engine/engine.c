@@ -121,12 +121,12 @@ static ap_status create_parts(ap_engine *e, const ap_engine_options *o, ap_error
     AP_TRY(choose_sizes(e, o, &kv_bytes, err));
     uint32_t vocab_count = e->model->sizes.vocab_count;
     size_t forward_bytes;
-    AP_TRY(ap_forward_bytes(e->model, e->step_tokens, &forward_bytes, err));
+    AP_TRY(ap_forward_bytes(e->model, o->adapter, e->step_tokens, &forward_bytes, err));
     e->work_bytes = forward_bytes + ap_sampler_bytes(vocab_count) + LOGIT_ROWS * sizeof *e->logits * (uint64_t)vocab_count;
     AP_TRY(admit(e, o, kv_bytes, err));
     AP_TRY(ap_pool_create(&e->pool, o->threads, err));
     AP_TRY(ap_pages_create(&e->pages, (uint32_t)(kv_bytes / e->page_bytes), e->page_bytes, err));
-    AP_TRY(ap_forward_create(&e->forward, e->model, &e->kernels, e->pool, o->kv_type, e->step_tokens, e->context_tokens,
+    AP_TRY(ap_forward_create(&e->forward, e->model, o->adapter, &e->kernels, e->pool, o->kv_type, e->step_tokens, e->context_tokens,
                              err));
     AP_TRY(ap_sampler_create(&e->sampler, &e->kernels, vocab_count, err));
     e->live = ap_alloc_array(e->requests_max, sizeof *e->live);

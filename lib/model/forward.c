@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "model/adapter.h"
 #include "model/model.h"
 
 /* Query tokens of one sequence in one work item of attention: enough to share loaded
@@ -20,6 +21,9 @@ enum { ATTENTION_TILE = 16 };
 /* Planes of activations (docs/law.md, section 2): the inputs of q, k and v and of the output head cost the
  * most when rounded to 8 bits, and those products are few. */
 enum { PLANES = 1, PLANES_FINE = 2 };
+
+/* Rows of a product to which one work item adds an adapter's share. */
+enum { ADAPTED_ROWS = 1024 };
 
 /* Where a token of the batch belongs. */
 typedef struct token_place {
@@ -52,6 +56,7 @@ enum { ROPE_FULL, ROPE_LOCAL, ROPE_TABLES };
 
 struct ap_forward {
     const ap_model *model;
+    const ap_adapter *adapter; /* NULL: none */
     const ap_kernels *kernels;
     ap_pool *pool;
     ap_kv_layout kv;
@@ -70,6 +75,7 @@ struct ap_forward {
     float rope_magnitude[ROPE_TABLES];
     float *slopes; /* [heads] of ALiBi, or NULL */
     float *final;        /* [T][D] output rows, normed */
+    float *low; /* [T][largest rank] A x of an adapter */
     token_place *places;
     attention_tile *tiles;
 
@@ -89,6 +95,8 @@ struct ap_forward {
     uint32_t token_count, tile_count, output_count;
     const ap_layer *layer;
     uint32_t layer_index;
+    const ap_lora *lora; /* whose share is being added */
+    float *adapted;      /* [T][rows] to this */
 };
 
 /* ---- Memory ---- */
@@ -167,6 +175,7 @@ static void carve_all(ap_forward *f, carver *c)
     }
     f->slopes = s->alibi_bias > 0 ? carve(c, s->head_count, sizeof(float)) : NULL;
     f->final = carve(c, t * s->width, sizeof(float));
+    f->low = carve(c, t * ap_adapter_rank(f->adapter), sizeof(float));
     f->places = carve(c, t, sizeof *f->places);
     f->tiles = carve(c, t, sizeof *f->tiles);
     carve_experts(f, c);
@@ -198,9 +207,9 @@ static bool any_reads_codes(const ap_model *m)
     return any;
 }
 
-ap_status ap_forward_bytes(const ap_model *model, uint32_t tokens_max, size_t *bytes, ap_error *err)
+ap_status ap_forward_bytes(const ap_model *model, const ap_adapter *adapter, uint32_t tokens_max, size_t *bytes, ap_error *err)
 {
-    ap_forward f = {.model = model, .tokens_max = tokens_max};
+    ap_forward f = {.model = model, .adapter = adapter, .tokens_max = tokens_max};
     carver c = {0};
     carve_all(&f, &c);
     *bytes = c.used;
@@ -236,8 +245,8 @@ static void set_positions(ap_forward *f, uint32_t context_tokens)
         set_slopes(f);
 }
 
-ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_kernels *kernels, ap_pool *pool,
-                            ap_kv_type kv_type, uint32_t tokens_max, uint32_t context_tokens, ap_error *err)
+ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_adapter *adapter, const ap_kernels *kernels,
+                            ap_pool *pool, ap_kv_type kv_type, uint32_t tokens_max, uint32_t context_tokens, ap_error *err)
 {
     *out = NULL;
     const ap_hparams *s = &model->sizes;
@@ -246,6 +255,7 @@ ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_ke
         return ap_fail_nomem(err, sizeof *f);
     *f = (ap_forward){
         .model = model,
+        .adapter = adapter,
         .kernels = kernels,
         .pool = pool,
         .kv = ap_kv_layout_of(kv_type, s->layer_count, s->kv_head_count, s->head_width),
@@ -253,7 +263,7 @@ ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_ke
         .tokens_max = tokens_max,
     };
     size_t bytes;
-    ap_status status = ap_forward_bytes(model, tokens_max, &bytes, err);
+    ap_status status = ap_forward_bytes(model, adapter, tokens_max, &bytes, err);
     f->memory = status == AP_OK ? ap_alloc_aligned(bytes) : NULL;
     if (!f->memory) {
         ap_free(f);
@@ -647,6 +657,31 @@ static void multiply(ap_forward *f, uint32_t planes, ap_matmul_job *jobs, uint32
     ap_matmul(f->kernels, f->pool, jobs, count);
 }
 
+static void step_adapt(void *context, size_t begin, size_t end, unsigned thread)
+{
+    ap_forward *f = context;
+    uint32_t rank = f->lora->a.rows, rows = f->lora->rows, parts = (rows + ADAPTED_ROWS - 1) / ADAPTED_ROWS;
+    for (size_t i = begin; i < end; i++) {
+        const float *low = f->low + i / parts * rank;
+        uint32_t first = (uint32_t)(i % parts) * ADAPTED_ROWS, count = rows - first < ADAPTED_ROWS ? rows - first : ADAPTED_ROWS;
+        float *y = f->adapted + i / parts * rows + first;
+        for (uint32_t r = 0; r < rank; r++)
+            f->kernels->vec.add_scaled(y, f->lora->b + (size_t)r * rows + first, low[r] * f->lora->scale, count);
+    }
+}
+
+/* Adds the adapter's share to a product whose input stands in h. */
+static void adapt(ap_forward *f, ap_role role, float *y)
+{
+    f->lora = ap_adapter_find(f->adapter, f->layer_index, role);
+    if (!f->lora)
+        return;
+    f->adapted = y;
+    multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &f->lora->a, .y = f->low}}, 1);
+    size_t parts = (f->lora->rows + ADAPTED_ROWS - 1) / ADAPTED_ROWS;
+    ap_pool_run(f->pool, f->token_count * parts, 1, step_adapt, f);
+}
+
 /* One product of each expert that has tokens: `second` NULL, or two of the same input. */
 static void multiply_experts(ap_forward *f, const float *x, uint32_t cols, size_t first_matrix, float *first_y,
                              size_t second_matrix, float *second_y)
@@ -678,6 +713,7 @@ static void run_experts(ap_forward *f)
 {
     const ap_hparams *s = &f->model->sizes;
     multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &f->layer->router, .y = f->router}}, 1);
+    adapt(f, AP_ROLE_ROUTER, f->router);
     each_token(f, step_route);
     place_slots(f);
     each_slot(f, step_gather);
@@ -693,8 +729,11 @@ static void run_mlp(ap_forward *f)
     /* Without a gate there is one product. */
     multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &m->up, .y = f->up}, {.matrix = &m->gate, .y = f->gate}},
              m->gate.panels ? 2 : 1);
+    adapt(f, AP_ROLE_UP, f->up);
+    adapt(f, AP_ROLE_GATE, f->gate);
     each_token(f, step_activate);
     multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &m->down, .y = f->y}}, 1);
+    adapt(f, AP_ROLE_DOWN, f->y);
 }
 
 static void run_layer(ap_forward *f)
@@ -704,10 +743,14 @@ static void run_layer(ap_forward *f)
              (ap_matmul_job[]){{.matrix = &layer->q, .y = f->q},
                                {.matrix = &layer->k, .y = f->k},
                                {.matrix = &layer->v, .y = f->v}}, 3);
+    adapt(f, AP_ROLE_Q, f->q);
+    adapt(f, AP_ROLE_K, f->k);
+    adapt(f, AP_ROLE_V, f->v);
     each_token(f, step_positions);
     ap_pool_run(f->pool, (size_t)f->tile_count * f->model->sizes.kv_head_count, 1, step_attend, f);
     each_token(f, step_attended);
     multiply(f, PLANES, (ap_matmul_job[]){{.matrix = &layer->attn_out, .y = f->y}}, 1);
+    adapt(f, AP_ROLE_ATTN_OUT, f->y);
     each_token(f, step_ffn_norm);
     if (layer->experts)
         run_experts(f);

@@ -81,7 +81,10 @@ ap_status ap_hf_encoder_write(const ap_hf_files *files, const json_t *config, co
 /* Rows of learned positions in front of that of the first position. */
 ap_status ap_hf_positions_skipped(const json_t *config, const ap_arch *arch, uint32_t *out, ap_error *err);
 
-/* ---- Rows (also of adapters) ---- */
+/* ---- Names and rows (also of adapters) ---- */
+
+/* The alternative number `which` of a rule's hf_name, "one|two"; false if there are not so many. */
+bool ap_hf_alternative(const char *list, unsigned which, ap_str *out);
 
 /* Where the rows of a rule are in a folder's tensor (of all experts together), which has `all` of them. */
 typedef struct ap_hf_span {

@@ -495,14 +495,21 @@ static void row_of_q5_0(const ap_hf_matrix *m, uint64_t row, unsigned char *out)
 static void row_of_fp8(const ap_hf_matrix *m, uint64_t row, unsigned char *out)
 {
     uint64_t blocks = (m->columns + m->block_columns - 1) / m->block_columns, first = row / m->block_rows * blocks;
-    for (uint64_t c = 0; c < m->columns; c++) {
-        float scale = scale_at(m, first + c / m->block_columns);
-        float value = ap_f32_of_f16(ap_hf_half_of_f8(AP_DTYPE_F8_E4M3, m->codes[row * m->columns + c])) * scale;
-        uint16_t half = ap_bf16_of_f32(value);
-        if (m->type == AP_TYPE_F32)
-            memcpy(out + 4 * c, &value, 4);
-        else
-            memcpy(out + 2 * c, &half, 2);
+    const unsigned char *codes = m->codes + row * m->columns;
+    float numbers[256];
+    for (unsigned code = 0; code < 256; code++)
+        numbers[code] = ap_f32_of_f16(ap_hf_half_of_f8(AP_DTYPE_F8_E4M3, (unsigned char)code));
+    for (uint64_t block = 0; block < blocks; block++) {
+        float scale = scale_at(m, first + block);
+        uint64_t end = block + 1 < blocks ? (block + 1) * m->block_columns : m->columns;
+        for (uint64_t c = block * m->block_columns; c < end; c++) {
+            float value = numbers[codes[c]] * scale;
+            uint16_t half = ap_bf16_of_f32(value);
+            if (m->type == AP_TYPE_F32)
+                memcpy(out + 4 * c, &value, 4);
+            else
+                memcpy(out + 2 * c, &half, 2);
+        }
     }
 }
 

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/hf.h"
 
+bool ap_hf_alternative(const char *list, unsigned which, ap_str *out)
+{
+    for (; which > 0; which--) {
+        list += strcspn(list, "|");
+        if (!*list++)
+            return false;
+    }
+    *out = (ap_str){list, strcspn(list, "|")};
+    return true;
+}
+
 /* The number of a rule among those that share a tensor. */
 static unsigned part_of(ap_role role)
 {

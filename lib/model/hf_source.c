@@ -49,18 +49,6 @@ typedef struct folder {
 
 /* ---- Names ---- */
 
-/* The alternative number `which` in "one|two"; false if there are not so many. */
-static bool alternative(const char *list, unsigned which, ap_str *out)
-{
-    for (; which > 0; which--) {
-        list += strcspn(list, "|");
-        if (!*list++)
-            return false;
-    }
-    *out = (ap_str){list, strcspn(list, "|")};
-    return true;
-}
-
 /* "model.layers.3.mlp.experts.7.up_proj.weight" of layer 3, expert 7. */
 static void write_name(const folder *f, const ap_wanted *wanted, ap_str rest, char name[NAME_ROOM])
 {
@@ -98,7 +86,7 @@ static ap_hf_weight *look_up(const folder *f, const char *name)
 static ap_hf_weight *find_weight(const folder *f, const ap_wanted *wanted, char name[NAME_ROOM])
 {
     ap_str rest, root = ap_str_from(f->arch->hf.root ? f->arch->hf.root : "");
-    for (unsigned i = 0; alternative(wanted->rule->hf_name, i, &rest); i++) {
+    for (unsigned i = 0; ap_hf_alternative(wanted->rule->hf_name, i, &rest); i++) {
         write_name(f, wanted, rest, name);
         ap_hf_weight *w = look_up(f, name);
         if (!w && root.len && ap_str_starts(ap_str_from(name), root))
@@ -106,7 +94,7 @@ static ap_hf_weight *find_weight(const folder *f, const ap_wanted *wanted, char 
         if (w)
             return w;
     }
-    (void)alternative(wanted->rule->hf_name, 0, &rest);
+    (void)ap_hf_alternative(wanted->rule->hf_name, 0, &rest);
     write_name(f, wanted, rest, name);
     return NULL;
 }
@@ -297,7 +285,7 @@ static bool is_of_idle_part(const folder *f, ap_str name)
     ap_str root = ap_str_from(f->arch->hf.root ? f->arch->hf.root : ""), start;
     if (ap_str_starts(name, root))
         name = (ap_str){name.ptr + root.len, name.len - root.len};
-    for (unsigned i = 0; f->arch->hf.idle && alternative(f->arch->hf.idle, i, &start); i++)
+    for (unsigned i = 0; f->arch->hf.idle && ap_hf_alternative(f->arch->hf.idle, i, &start); i++)
         if (ap_str_starts(name, start))
             return true;
     return false;

@@ -105,14 +105,14 @@ typedef struct ap_piece {
 } ap_piece;
 
 /* Work memory for passes of up to `tokens_max` tokens of contexts up to `context_tokens`, which chooses the position
- * table where there are several.  Model, kernels and pool must outlive it. */
-ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_kernels *kernels, ap_pool *pool,
-                            ap_kv_type kv_type, uint32_t tokens_max, uint32_t context_tokens, ap_error *err);
+ * table where there are several.  Model, adapter (NULL: none), kernels and pool must outlive it. */
+ap_status ap_forward_create(ap_forward **out, const ap_model *model, const ap_adapter *adapter, const ap_kernels *kernels,
+                            ap_pool *pool, ap_kv_type kv_type, uint32_t tokens_max, uint32_t context_tokens, ap_error *err);
 void ap_forward_destroy(ap_forward **forward);
 /* Bytes of one KV page of this model. */
 size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type);
 /* Bytes of the work memory that ap_forward_create takes. */
-ap_status ap_forward_bytes(const ap_model *model, uint32_t tokens_max, size_t *bytes, ap_error *err);
+ap_status ap_forward_bytes(const ap_model *model, const ap_adapter *adapter, uint32_t tokens_max, size_t *bytes, ap_error *err);
 
 /* Computes all pieces: writes their keys and values into the pages and keeps the final
  * vectors of the output rows, in order of the pieces. */

@@ -1,5 +1,6 @@
 /* make_tiny.c - writes a tiny model to a path: make_tiny OUT.gguf [CONTEXT [LAYERS [NAN_TOKEN [TYPE]]]]
  *
+ * make_tiny OUT.gguf adapter writes a LoRA adapter for the model that make_tiny OUT.gguf writes.
  * OUT/ with a slash is a folder that must be there; TYPE is a number of GGUF's (8: Q8_0; a folder takes 0, 1 and 30).
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -46,7 +47,10 @@ int main(int argc, char **argv)
     if (argv[1][0] && argv[1][strlen(argv[1]) - 1] == '/')
         return !write_folder(argv[1], &tiny);
     ap_buf bytes = {0};
-    ap_tiny_model_write(&tiny, &bytes);
+    if (argc > 2 && strcmp(argv[2], "adapter") == 0)
+        ap_tiny_adapter_write(&tiny, 4, &bytes);
+    else
+        ap_tiny_model_write(&tiny, &bytes);
     bool is_good = write_file(argv[1], &bytes);
     ap_buf_deinit(&bytes);
     return !is_good;

@@ -58,6 +58,12 @@ ap_sampling ap_sampling_default(void)
     return (ap_sampling){.temperature = 1, .top_p = 1, .repetition_penalty = 1};
 }
 
+ap_status ap_adapter_open(ap_adapter **out, const ap_model *model, int config_fd, int weights_fd, ap_error *err)
+{
+    *out = NULL;
+    return ap_fail(err, AP_E_UNSUPPORTED, "the null engine has no adapters");
+}
+
 ap_status ap_model_open(ap_model **out, int fd, ap_error *err)
 {
     ap_model *model = ap_alloc_zero(1, sizeof *model);

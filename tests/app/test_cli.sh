@@ -381,6 +381,26 @@ for o in "--chunk 1" "--chunk 7" "--chunk 64" "--threads 1" "--threads 3" $("$ap
     # shellcheck disable=SC2086
     [ "$(timeout 120 "$aperto" logits tiny --tokens "$ids" --all --digest $o)" = "$digest" ] && ok || bad "another digest with $o"
 done
+
+# Adapters: in logits and run, in two forms, and what is none
+"$make_tiny" adapter.gguf adapter || bad "an adapter"
+mkdir peft half_peft && cp "$source/tests/golden/adapter/llama_root/adapter_config.json" peft/ && cp peft/adapter_config.json half_peft/ &&
+    cp "$source/tests/golden/adapter/llama_root/adapter_model.safetensors" peft/ || bad "a PEFT folder"
+adapted=$(timeout 60 "$aperto" logits tiny --tokens "$ids" --all --digest --adapter adapter.gguf)
+[ -n "$adapted" ] && [ "$adapted" != "$digest" ] && ok || bad "an adapter changes nothing"
+[ "$(timeout 60 "$aperto" logits tiny --tokens "$ids" --all --digest --adapter adapter.gguf --chunk 7 --threads 3)" = "$adapted" ] && ok || bad "another digest with an adapter"
+plain=$(timeout 60 "$aperto" run tiny "the" --raw --temp 3 --seed 1 -n 60)
+with=$(timeout 60 "$aperto" run tiny "the" --raw --temp 3 --seed 1 -n 60 --adapter adapter.gguf)
+[ -n "$with" ] && [ "$with" != "$plain" ] && ok || bad "run with an adapter answers as without"
+[ "$(timeout 60 "$aperto" logits "$source/tests/golden/arch/llama" --tokens 5,6 --digest --adapter peft)" != \
+    "$(timeout 60 "$aperto" logits "$source/tests/golden/arch/llama" --tokens 5,6 --digest)" ] && ok || bad "a PEFT folder changes nothing"
+expect 1 "q_proj.lora_A.weight' has 9 rows of 48; this model needs 9 of 256" run tiny "the" --adapter peft
+expect 1 "q_proj.lora_A.weight' has 9 rows of 48; this model needs 9 of 256" logits tiny --tokens 1 --adapter peft
+expect 1 "key 'general.type' is missing" logits tiny --tokens 1 --adapter tiny.gguf
+expect 1 "half_peft/adapter_model.safetensors" run tiny "the" --adapter half_peft
+expect 1 "a device" run tiny "the" --adapter /dev/zero
+expect 2 "option --adapter is not in this release" serve tiny --adapter peft
+
 expect 0 "" bench tiny -p 16 -n 4 -r 1 --json
 json '[r["kind"] for r in d["results"]] == ["prompt", "generate"]'
 # One layer of six products' worth of 256 x 256 weights, two operations each.

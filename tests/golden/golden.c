@@ -87,7 +87,7 @@ static double largest_of(const json_t *rows)
     return largest;
 }
 
-static double run_prompt(const ap_model *model, const json_t *prompt)
+static double run_prompt(const ap_model *model, const ap_adapter *adapter, const json_t *prompt)
 {
     int32_t ids[TOKENS_MAX];
     const json_t *tokens, *rows;
@@ -101,7 +101,8 @@ static double run_prompt(const ap_model *model, const json_t *prompt)
     assert_int_equal(json_array_size(rows), count);
     for (size_t i = 0; i < count; i++)
         ids[i] = (int32_t)json_integer_value(json_array_get(tokens, i));
-    ap_engine_options options = {.size = sizeof options, .kv_type = AP_KV_F32, .threads = 1, .requests_max = 1, .context_tokens = context};
+    ap_engine_options options = {.size = sizeof options, .kv_type = AP_KV_F32, .threads = 1, .requests_max = 1, .context_tokens = context,
+                                 .adapter = adapter};
     ap_engine *engine;
     comparison c = {.rows = rows};
     double largest = largest_of(rows);
@@ -114,7 +115,7 @@ static double run_prompt(const ap_model *model, const json_t *prompt)
     return c.worst / largest;
 }
 
-double golden_run(const ap_model *model, const json_t *record)
+double golden_run(const ap_model *model, const ap_adapter *adapter, const json_t *record)
 {
     const json_t *prompts, *prompt;
     size_t index;
@@ -122,7 +123,7 @@ double golden_run(const ap_model *model, const json_t *record)
     assert_ok(ap_json_get_array(record, "prompts", &prompts, err));
     assert_true(json_array_size(prompts) > 0);
     json_array_foreach(prompts, index, prompt)
-        worst = fmax(worst, run_prompt(model, prompt));
+        worst = fmax(worst, run_prompt(model, adapter, prompt));
     return worst;
 }
 

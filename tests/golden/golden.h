@@ -16,9 +16,9 @@
 ap_status golden_import(const char *folder, int packed, bool decode_to_f32, ap_import_report *report, ap_error *error);
 /* record.json; for the caller to json_decref. */
 json_t *golden_record(const char *folder);
-/* Runs every prompt of a record: fails the test if a logit is off by more than the tolerance, or another is the largest.
+/* Runs every prompt of a record (adapter NULL: none): fails the test if a logit is off by more than the tolerance, or another is the largest.
  * Returns the worst difference, relative to the largest logit of its prompt. */
-double golden_run(const ap_model *model, const json_t *record);
+double golden_run(const ap_model *model, const ap_adapter *adapter, const json_t *record);
 
 /* Runs `test` once for each folder in "golden/NAME" with its name as *state; 1 if there is none. */
 int golden_each(const char *group, const char *parent, void (*test)(void **state));

@@ -122,7 +122,7 @@ static void the_reference_agrees(void **state)
     check_weights(record, &plain, &decoded);
     ap_model *model;
     assert_ok(ap_model_open(&model, decoded.fd, err));
-    print_message("%s: %.1e of the largest logit\n", (const char *)*state, golden_run(model, record));
+    print_message("%s: %.1e of the largest logit\n", (const char *)*state, golden_run(model, NULL, record));
     ap_model_close(&model);
     assert_ok(ap_model_open(&model, plain.fd, err));
     ap_model_close(&model);

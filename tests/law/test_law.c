@@ -27,6 +27,7 @@ typedef struct law_case {
     const char *name;
     ap_tiny_model model;
     ap_kv_type kv_type;
+    uint32_t adapter_rank; /* 0: no adapter */
 } law_case;
 
 #define SMALL .layers = 1, .ffn = 256, .context = 2048
@@ -80,6 +81,7 @@ static const law_case cases[] = {
     {"falcon-40b", {.seed = 41, .type = 8, .is_variant = true, FAMILY = "falcon"}, AP_KV_F16},
     {"bert", {.seed = 44, .type = 8, .kv_heads = 4, FAMILY = "bert"}, AP_KV_F16},
     {"modern-bert", {.seed = 45, .type = 8, .kv_heads = 4, .window = 40, FAMILY = "modern-bert"}, AP_KV_F32},
+    {"q8_0-adapter", {.seed = 44, .type = 8, .layers = 2, .ffn = 1184, .has_bias = true, .context = 2048}, AP_KV_F16, 20},
     {"gpt-oss", {.seed = 42, .type = 39, .window = 40, FAMILY = "gpt-oss"}, AP_KV_F16},
 };
 
@@ -110,10 +112,16 @@ static ap_status encode(ap_engine *engine, const ap_model *model, const int32_t 
     return AP_OK;
 }
 
-static void digest_of(const ap_model *model, ap_kv_type kv_type, const char *isa, unsigned threads, uint32_t chunk, char *hex)
+/* A case, ready to run. */
+typedef struct opened {
+    ap_model *model;
+    ap_adapter *adapter;
+} opened;
+
+static void digest_of(const opened *o, ap_kv_type kv_type, const char *isa, unsigned threads, uint32_t chunk, char *hex)
 {
     ap_engine_options options = {.size = sizeof options, .isa = isa, .threads = threads, .kv_type = kv_type,
-                                 .context_tokens = 2048, .step_tokens = 2048};
+                                 .context_tokens = 2048, .step_tokens = 2048, .adapter = o->adapter};
     ap_engine *engine;
     ap_error err = {0};
     int32_t ids[PROMPT];
@@ -122,9 +130,9 @@ static void digest_of(const ap_model *model, ap_kv_type kv_type, const char *isa
         ids[i] = (int32_t)(ap_test_random(&random) % 256);
     ap_hash hash;
     ap_hash_begin(&hash, AP_HASH_BLAKE2B);
-    ap_status status = ap_engine_create(&engine, model, &options, &err);
+    ap_status status = ap_engine_create(&engine, o->model, &options, &err);
     if (status == AP_OK)
-        status = ap_model_info_of(model)->is_encoder ? encode(engine, model, ids, chunk > 0, &hash, &err)
+        status = ap_model_info_of(o->model)->is_encoder ? encode(engine, o->model, ids, chunk > 0, &hash, &err)
                                                      : ap_engine_logits(engine, ids, prompt_tokens, chunk, false, hash_row, &hash, &err);
     if (status != AP_OK) {
         fprintf(stderr, "test_law: %s\n", err.message);
@@ -134,20 +142,37 @@ static void digest_of(const ap_model *model, ap_kv_type kv_type, const char *isa
     ap_hash_end(&hash, hex);
 }
 
-static ap_model *open_case(const law_case *c)
+static opened open_case(const law_case *c)
 {
     int source = ap_tiny_model_file(&c->model), packed = ap_test_temporary();
     ap_import_options options = {.size = sizeof options};
     ap_import_report report;
-    ap_model *model = NULL;
+    opened o = {0};
     ap_error err = {0};
-    if (ap_model_import(source, packed, &options, &report, &err) != AP_OK || ap_model_open(&model, packed, &err) != AP_OK) {
+    if (ap_model_import(source, packed, &options, &report, &err) != AP_OK || ap_model_open(&o.model, packed, &err) != AP_OK) {
         fprintf(stderr, "test_law: %s: %s\n", c->name, err.message);
         exit(1);
     }
     close(source);
     close(packed);
-    return model;
+    if (c->adapter_rank) {
+        ap_buf bytes = {0};
+        int fd = ap_test_temporary();
+        ap_tiny_adapter_write(&c->model, c->adapter_rank, &bytes);
+        if (ap_file_write_all(fd, bytes.ptr, bytes.len, &err) != AP_OK || ap_adapter_open(&o.adapter, o.model, -1, fd, &err) != AP_OK) {
+            fprintf(stderr, "test_law: %s: %s\n", c->name, err.message);
+            exit(1);
+        }
+        ap_buf_deinit(&bytes);
+        close(fd);
+    }
+    return o;
+}
+
+static void close_case(opened *o)
+{
+    ap_adapter_close(&o->adapter);
+    ap_model_close(&o->model);
 }
 
 /* The committed digest of a case, or NULL. */
@@ -160,10 +185,10 @@ static const char *committed(const char *list, const char *name)
     return NULL;
 }
 
-static int check(const law_case *c, const ap_model *model, const char *want, const char *isa, unsigned threads, uint32_t chunk)
+static int check(const law_case *c, const opened *o, const char *want, const char *isa, unsigned threads, uint32_t chunk)
 {
     char hex[AP_HASH_HEX];
-    digest_of(model, c->kv_type, isa, threads, chunk, hex);
+    digest_of(o, c->kv_type, isa, threads, chunk, hex);
     if (want && strncmp(want, hex, 64) == 0)
         return 0;
     printf("FAILED %s: --isa %s --threads %u --chunk %u gives %s, committed is %.64s\n", c->name, isa, threads, chunk, hex,
@@ -209,24 +234,24 @@ int main(int argc, char **argv)
         const law_case *c = &cases[i];
         if (!is_wanted(c, argv + first, argc - first))
             continue;
-        ap_model *model = open_case(c);
+        opened o = open_case(c);
         if (is_print) {
             char hex[AP_HASH_HEX];
-            digest_of(model, c->kv_type, "plain", 1, 0, hex);
+            digest_of(&o, c->kv_type, "plain", 1, 0, hex);
             printf("%s %s\n", c->name, hex);
-            ap_model_close(&model);
+            close_case(&o);
             continue;
         }
         const char *want = committed(list.ptr, c->name), *isa;
         int wrong = 0;
         for (unsigned k = 0; (isa = ap_isa_available(k)); k++)
             if (!is_quick || k == 0)
-                wrong += check(c, model, want, isa, 2, 0);
+                wrong += check(c, &o, want, isa, 2, 0);
         /* How the prompt was cut and how many threads ran: on the best level, where it is quick. */
         static const uint32_t chunks[] = {1, 7, 64};
         for (size_t k = 0; k < 3 && !is_quick; k++)
-            wrong += check(c, model, want, ap_isa_available(0), (unsigned)k + 1, chunks[k]);
-        ap_model_close(&model);
+            wrong += check(c, &o, want, ap_isa_available(0), (unsigned)k + 1, chunks[k]);
+        close_case(&o);
         printf("%s %s\n", wrong ? "not ok" : "ok", c->name);
         (void)fflush(stdout);
         wrong ? failed++ : passed++;

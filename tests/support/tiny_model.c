@@ -491,6 +491,32 @@ void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out)
 
 /* ---- Parts ---- */
 
+void ap_tiny_adapter_write(const ap_tiny_model *model, uint32_t rank, ap_buf *out)
+{
+    ap_tiny_model m = with_defaults(model);
+    writer w = {.random = m.seed + 1};
+    uint32_t kv = m.width / m.heads * m.kv_heads;
+    const struct {
+        const char *name;
+        uint32_t columns, rows;
+    } matrices[] = {{"attn_q", m.width, m.width}, {"attn_k", m.width, kv}, {"attn_v", m.width, kv}, {"attn_output", m.width, m.width},
+                    {"ffn_gate", m.width, m.ffn}, {"ffn_up", m.width, m.ffn}, {"ffn_down", m.ffn, m.width}};
+    key_text(&w, "general.type", "adapter");
+    key_text(&w, "general.architecture", "llama");
+    key_text(&w, "adapter.type", "lora");
+    key_f32(&w, "adapter.lora.alpha", 3);
+    for (uint32_t layer = 0; layer < m.layers; layer++)
+        for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
+            char name[64];
+            (void)snprintf(name, sizeof name, "blk.%u.%s.weight.lora_a", layer, matrices[i].name);
+            tensor(&w, name, 0, matrices[i].columns, rank, 0.3f);
+            name[strlen(name) - 1] = 'b';
+            tensor(&w, name, 0, rank, matrices[i].rows, 0.3f);
+        }
+    put_file(out, &w.keys, w.key_count, &w.infos, w.tensor_count, w.data.ptr, w.data.len);
+    deinit(&w);
+}
+
 static void put_split_keys(writer *w, unsigned part, unsigned parts, uint64_t tensor_count)
 {
     key(w, "split.no", KEY_U16);

@@ -42,6 +42,8 @@ enum { AP_TINY_VOCAB = 272, AP_TINY_END = 256, AP_TINY_IM_START = 257, AP_TINY_I
 void ap_tiny_model_write(const ap_tiny_model *model, ap_buf *out);
 /* Writes it to a new temporary file, opened for reading; unlinked already. */
 int ap_tiny_model_file(const ap_tiny_model *model);
+/* An adapter for it (llama) in GGUF, for all matrices of all layers: adds the file's bytes to `out`. */
+void ap_tiny_adapter_write(const ap_tiny_model *model, uint32_t rank, ap_buf *out);
 /* The same model as the files of a folder, as transformers would save it: F32, F16 or BF16, no tokenizer; in so many
  * files of weights (1: model.safetensors, more: with an index).  Returns how many files there are. */
 typedef struct ap_tiny_file {
