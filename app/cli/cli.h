@@ -15,6 +15,7 @@
 
 #include "aperto.h"
 #include "base/str.h"
+#include "fetch/fetch.h"
 #include "store/store.h"
 #include "worker/worker.h"
 
@@ -79,6 +80,8 @@ ap_status cli_flush(ap_error *err);
 int cli_finish_output(void);
 /* A progress bar on standard error, only on a terminal; the context is its title. */
 void cli_progress(void *title, uint64_t done, uint64_t total);
+/* The same with speed and time left, for downloads. */
+void cli_progress_download(const char *title, uint64_t done, uint64_t total);
 bool cli_is_terminal(int fd);
 
 /* ---- Parsing ---- */
@@ -116,6 +119,8 @@ extern ap_sandbox_mode cli_sandbox; /* of every worker this command starts */
 
 /* Opens the store below the data folder. */
 ap_status cli_open_store(ap_store **store, ap_error *err);
+/* What downloads need to know of a store; stop, has_it and context are the caller's. */
+void cli_fetch_options(const ap_store *store, char folder[AP_FETCH_PATH_ROOM], ap_fetch_options *out);
 /* The packed file of MODEL, with a progress bar while it is packed. */
 ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err);
 /* The file that holds MODEL's vocabulary: a GGUF file is opened as it is, nothing is packed. */
@@ -133,6 +138,8 @@ void cli_close_adapter(cli_adapter *adapter);
 /* Runs fn in a one-shot worker with these descriptors open for reading; what it writes goes to standard output.
  * The exit code, after the message if it failed. */
 int cli_run_oneshot(ap_oneshot_fn *fn, void *context, const int *fds, size_t fd_count);
+/* An entry after its name was changed: with what it meant until then, or null. */
+json_t *cli_moved_json(const ap_store_entry *entry);
 /* Text of a model: on a terminal without control characters, so that it cannot steer the terminal. */
 void cli_put_text(const char *text, size_t length);
 /* Says in a sentence when this CPU has nothing better than plain C. */

@@ -33,17 +33,25 @@ typedef struct checked {
 
 /* ---- Asking ---- */
 
-static ap_status ask_source(const char *source, source_now *now, ap_error *err)
+static ap_status ask_source(ap_store *store, const char *source, source_now *now, ap_error *err)
 {
-    char title[] = "comparing";
+    char title[] = "comparing", folder[AP_FETCH_PATH_ROOM];
+    ap_fetch_options o;
+    ap_fetch_state state;
     if (source[0] == '/')
         return ap_store_source_sha256(source, now->sha256, cli_progress, title, err);
+    if (ap_fetch_is_source(source)) {
+        cli_fetch_options(store, folder, &o);
+        AP_TRY(ap_fetch_look(source, &o, &state, err));
+        memcpy(now->revision, state.revision, sizeof now->revision);
+        return AP_OK;
+    }
     return ap_fail(err, AP_E_UNSUPPORTED, "sources of this kind cannot be asked in this release");
 }
 
 static bool is_same(const ap_store_entry *entry, const source_now *now)
 {
-    return now->sha256[0] ? strcmp(now->sha256, entry->source_sha256) == 0 : strcmp(now->revision, entry->revision) == 0;
+    return now->sha256[0] ? strcmp(now->sha256, entry->source_sha256) == 0 : ap_fetch_is_same(now->revision, entry->revision);
 }
 
 /* ---- Saying ---- */
@@ -72,7 +80,7 @@ static void check_one(ap_store *store, const ap_store_entry *entry, checked *out
     ap_error err = {0};
     char quoted[2 * AP_STORE_PATH_MAX];
     *out = (checked){.entry = entry};
-    if (ask_source(entry->source, &out->now, &err) != AP_OK) {
+    if (ask_source(store, entry->source, &out->now, &err) != AP_OK) {
         out->answer = UNREACHABLE;
         (void)snprintf(out->why, sizeof out->why, "%.399s", err.message);
         return;

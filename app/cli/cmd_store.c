@@ -1,4 +1,4 @@
-/* cmd_store.c - the commands that only ask the store: list, show, verify, rm, tag, rollback, pull.
+/* cmd_store.c - the commands that only ask the store: list, show, verify, rm, tag, rollback.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -10,7 +10,6 @@
 #include "cli/cli.h"
 
 static bool as_json, yes, with_history, only_history, may_move;
-static const char *as_name;
 
 static const cli_option json_options[] = {CLI_OPTION_JSON(&as_json)};
 static const cli_option show_options[] = {CLI_OPTION_JSON(&as_json), CLI_OPTION_SANDBOX};
@@ -22,11 +21,6 @@ static const cli_option rm_options[] = {
 static const cli_option tag_options[] = {
     {"--move", NULL, CLI_FLAG, &may_move, .help = "Give a name that means another model this meaning; the old one goes into its history."},
     CLI_OPTION_JSON(&as_json),
-};
-static const cli_option pull_options[] = {
-    {"--as", "NAME", CLI_TEXT, &as_name, .help = "The name in the store; made from the source's own if not given."},
-    CLI_OPTION_JSON(&as_json),
-    CLI_OPTION_SANDBOX,
 };
 
 static json_t *entry_json(const ap_store_entry *e)
@@ -42,8 +36,7 @@ static json_t *entry_json(const ap_store_entry *e)
                      "notes", r->notes, "law", (int)e->law_version);
 }
 
-/* The entry after a name was changed: with what it meant until then, or null. */
-static json_t *moved_json(const ap_store_entry *e)
+json_t *cli_moved_json(const ap_store_entry *e)
 {
     json_t *o = entry_json(e);
     if (o)
@@ -108,38 +101,65 @@ static void print_list(const ap_store_entry *entries, size_t n)
     }
 }
 
+static void print_downloads(const ap_fetch_leftover *downloads, size_t n)
+{
+    if (n)
+        (void)puts("\nNot imported yet; 'aperto pull SOURCE' goes on, 'aperto rm SOURCE' removes what is there:");
+    for (size_t i = 0; i < n; i++) {
+        char date[32];
+        format_date(downloads[i].touched, date);
+        (void)printf("%s  %.1f of %.1f MB, touched %s\n", downloads[i].source, (double)downloads[i].bytes_there / 1e6,
+                     (double)downloads[i].bytes / 1e6, date);
+    }
+}
+
+static int print_all(const ap_store_entry *entries, size_t n, const ap_fetch_leftover *downloads, size_t download_count)
+{
+    if (!as_json) {
+        if (n == 0)
+            (void)puts("There are no models yet; 'aperto pull FILE.gguf' or 'aperto pull hf:ORG/REPO' adds one.");
+        else
+            print_list(entries, n);
+        print_downloads(downloads, download_count);
+        return cli_finish_output();
+    }
+    json_t *models = json_array(), *left = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(models, entry_json(&entries[i]));
+    for (size_t i = 0; i < download_count; i++)
+        json_array_append_new(left, json_pack("{s:s, s:I, s:I, s:I}", "source", downloads[i].source, "bytes_there",
+                                              (json_int_t)downloads[i].bytes_there, "bytes", (json_int_t)downloads[i].bytes, "touched",
+                                              (json_int_t)downloads[i].touched));
+    return cli_print_json(json_pack("{s:o, s:o}", "models", models, "downloads", left));
+}
+
 static int run_list(unsigned count, char **operands)
 {
     ap_error err = {0};
     ap_store *store;
     ap_store_entry *entries = NULL;
-    size_t n = 0;
+    ap_fetch_leftover *downloads = NULL;
+    size_t n = 0, download_count = 0;
+    char folder[AP_FETCH_PATH_ROOM];
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
         status = ap_store_list(store, &entries, &n, &err);
+    if (status == AP_OK) {
+        ap_store_downloads_folder(store, folder, sizeof folder);
+        status = ap_fetch_leftovers(folder, &downloads, &download_count, &err);
+    }
     if (store)
         ap_store_close(&store);
-    if (status != AP_OK)
-        return cli_failed(&err);
-    if (as_json) {
-        json_t *models = json_array();
-        for (size_t i = 0; i < n; i++)
-            json_array_append_new(models, entry_json(&entries[i]));
-        ap_free(entries);
-        return cli_print_json(json_pack("{s:o}", "models", models));
-    }
-    if (n == 0)
-        (void)puts("There are no models yet; 'aperto pull FILE.gguf' adds one.");
-    else
-        print_list(entries, n);
+    int code = status == AP_OK ? print_all(entries, n, downloads, download_count) : cli_failed(&err);
     ap_free(entries);
-    return cli_finish_output();
+    ap_free(downloads);
+    return code;
 }
 
 const cli_command cli_list = {
     .name = "list", .operands = "", .summary = "the models in the store",
     .description = "Lists the models in the store, by name, then what was packed of files given by path, with the name under which serve "
-                   "offers them.",
+                   "offers them, and last the downloads that were not finished.",
     .options = json_options, .option_count = 1, .run = run_list,
 };
 
@@ -267,6 +287,16 @@ const cli_command cli_verify = {
 
 /* ---- rm ---- */
 
+/* A source that names no model is a download that was not finished. */
+static ap_status remove_one(ap_store *store, const char *model, ap_error *err)
+{
+    char folder[AP_FETCH_PATH_ROOM];
+    if (!ap_fetch_is_source(model) || ap_store_name_is_valid(model))
+        return ap_store_remove(store, model, with_history, err);
+    ap_store_downloads_folder(store, folder, sizeof folder);
+    return ap_fetch_forget(folder, model, err);
+}
+
 static int run_rm(unsigned count, char **operands)
 {
     ap_error err = {0};
@@ -284,7 +314,7 @@ static int run_rm(unsigned count, char **operands)
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
         status = only_history ? ap_store_forget(store, operands[0], &dropped, &err)
-                              : ap_store_remove(store, operands[0], with_history, &err);
+                              : remove_one(store, operands[0], &err);
     if (store)
         ap_store_close(&store);
     return status == AP_OK ? CLI_DONE : cli_failed(&err);
@@ -293,7 +323,7 @@ static int run_rm(unsigned count, char **operands)
 const cli_command cli_rm = {
     .name = "rm", .operands = "MODEL", .operands_min = 1, .operands_max = 1, .summary = "remove a model",
     .description = "Removes a name from the store, and the model's bytes when no other name needs them. Of a GGUF file or a folder it removes what "
-                   "was packed at its first use, not the source. A name with a history is removed only together with it, and when that is "
+                   "was packed at its first use, not the source; of a source such as hf:ORG/REPO what was fetched and not imported. A name with a history is removed only together with it, and when that is "
                    "said. On a terminal it asks first.",
     .options = rm_options, .option_count = 3, .run = run_rm,
 };
@@ -303,7 +333,7 @@ const cli_command cli_rm = {
 static int print_moved(const ap_store_entry *e)
 {
     if (as_json)
-        return cli_print_json(moved_json(e));
+        return cli_print_json(cli_moved_json(e));
     if (e->moved_from[0])
         (void)printf("%s means %.12s now; until now it meant %.12s, which stays in its history\n", e->name, e->digest, e->moved_from);
     else
@@ -353,48 +383,4 @@ const cli_command cli_rollback = {
     .description = "Makes NAME mean again what it meant before, and what it meant before that when called again. What is left stays in the history as "
                    "undone; 'aperto tag DIGEST NAME --move' brings it back. A server that runs keeps the model that it opened.",
     .options = json_options, .option_count = 1, .run = run_rollback,
-};
-
-/* ---- pull ---- */
-
-static int run_pull(unsigned count, char **operands)
-{
-    ap_error err = {0};
-    ap_store *store;
-    ap_store_entry entry;
-    char title[] = "reading";
-    static const char *const schemes[] = {"hf:", "oci:", "https:", "http:"};
-    for (size_t i = 0; i < 4; i++)
-        if (strncmp(operands[0], schemes[i], strlen(schemes[i])) == 0)
-            return cli_error(CLI_MISUSE, "'%.400s': sources that begin with %s are not in this release; give a GGUF file or a folder", operands[0], schemes[i]);
-    if (as_name && !ap_store_name_is_valid(as_name))
-        return cli_error(CLI_MISUSE, "option --as: '%.100s' is no possible name: 1 to %d characters of A-Z a-z 0-9 . _ : -, not "
-                         "starting with . or -, without '..'", as_name, AP_STORE_NAME_MAX);
-    ap_status status = cli_open_store(&store, &err);
-    if (status == AP_OK)
-        status = ap_store_import(store, operands[0], NULL, as_name, cli_progress, title, &entry, &err);
-    if (store)
-        ap_store_close(&store);
-    if (status != AP_OK)
-        return cli_failed(&err);
-    if (as_json)
-        return cli_print_json(moved_json(&entry));
-    (void)printf("%s: %s, %.1f million parameters in %s, %.1f MB; license: %s\n", entry.name,
-                 entry.report.name[0] ? entry.report.name : entry.report.architecture, (double)entry.report.parameter_count / 1e6,
-                 entry.report.quantization, (double)entry.packed_bytes / 1e6,
-                 entry.report.license[0] ? entry.report.license : "not stated");
-    if (entry.moved_from[0])
-        (void)printf("Until now the name '%s' meant %.12s of the same source; 'aperto rollback %s' goes back to it.\n", entry.name,
-                     entry.moved_from, entry.name);
-    if (entry.report.notes[0])
-        (void)puts(entry.report.notes);
-    return cli_finish_output();
-}
-
-const cli_command cli_pull = {
-    .name = "pull", .operands = "SOURCE", .operands_min = 1, .operands_max = 1, .summary = "take a model into the store",
-    .description = "Checks a GGUF file or a Hugging Face folder (config.json and *.safetensors), packs its weights and keeps the result in the "
-                   "store under a name. The source itself is not needed afterwards. A name that means an older state of the same source moves to "
-                   "the new one and keeps the old in its history; one that means anything else is left alone.",
-    .options = pull_options, .option_count = 3, .run = run_pull,
 };

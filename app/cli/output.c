@@ -64,26 +64,56 @@ int cli_print_json(json_t *value)
     return cli_finish_output();
 }
 
-void cli_progress(void *title, uint64_t done, uint64_t total)
+/* False if the bar is not to be drawn now. */
+static bool is_due(uint64_t done, uint64_t total)
 {
     static uint64_t last_ns;
-    enum { WIDTH = 32 };
-    if (!isatty(STDERR_FILENO) || total == 0)
-        return;
     uint64_t now = ap_clock_ns();
-    if (done < total && now - last_ns < 100000000u)
-        return;
+    if (!isatty(STDERR_FILENO) || total == 0 || (done < total && now - last_ns < 100000000u))
+        return false;
     last_ns = now;
+    return true;
+}
+
+static void draw(const char *title, uint64_t done, uint64_t total, const char *after)
+{
+    enum { WIDTH = 32 };
     char bar[WIDTH + 1];
     int filled = (int)((double)done / (double)total * WIDTH);
     for (int i = 0; i < WIDTH; i++)
         bar[i] = i < filled ? '#' : '.';
     bar[WIDTH] = 0;
-    (void)fprintf(stderr, "\r%s [%s] %3.0f%% of %.1f MB", (const char *)title, bar, 100.0 * (double)done / (double)total,
-                  (double)total / 1e6);
+    (void)fprintf(stderr, "\r%s [%s] %3.0f%% of %.1f MB%s\033[K", title, bar, 100.0 * (double)done / (double)total,
+                  (double)total / 1e6, after);
     if (done >= total)
         (void)fputs("\r\033[K", stderr);
     (void)fflush(stderr);
+}
+
+void cli_progress(void *title, uint64_t done, uint64_t total)
+{
+    if (is_due(done, total))
+        draw(title, done, total, "");
+}
+
+void cli_progress_download(const char *title, uint64_t done, uint64_t total)
+{
+    static uint64_t first_done, first_ns;
+    uint64_t now = ap_clock_ns();
+    if (!first_ns || done < first_done) { /* what was there before came without time */
+        first_ns = now;
+        first_done = done;
+    }
+    if (!is_due(done, total))
+        return;
+    char after[64] = "";
+    double seconds = (double)(now - first_ns) / 1e9, speed = seconds > 0 ? (double)(done - first_done) / seconds : 0;
+    if (seconds > 1 && speed > 0) {
+        double left = (double)(total - done) / speed;
+        unsigned rest = left < 359999 ? (unsigned)left : 359999;
+        (void)snprintf(after, sizeof after, ", %.1f MB/s, %u:%02u:%02u left", speed / 1e6, rest / 3600, rest / 60 % 60, rest % 60);
+    }
+    draw(title, done, total, after);
 }
 
 void cli_warn_plain(void)
@@ -102,6 +132,26 @@ ap_status cli_open_store(ap_store **store, ap_error *err)
     return ap_store_open(store, folder, cli_sandbox, err);
 }
 
+/* ORG/REPO, perhaps with :FILE: what somebody writes who thinks of a hub. */
+static bool looks_like_hub(const char *model)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t org = strspn(model, plain), repo = model[org] == '/' ? strspn(model + org + 1, plain) : 0;
+    const char *end = model + org + 1 + repo;
+    return org && repo && model[0] != '.' && (*end == 0 || *end == ':' || *end == '@');
+}
+
+/* A model that is not here, and looks as if it were elsewhere. */
+static ap_status hint_pull(ap_status status, const char *model, ap_error *err)
+{
+    bool is_source = ap_fetch_is_source(model);
+    if (status != AP_E_NOTFOUND || (!is_source && !looks_like_hub(model)))
+        return status;
+    ap_error why = *err;
+    return ap_fail(err, status, "%.240s; 'aperto pull %s%.150s' fetches it", is_source ? "MODEL is a name in the store or a path" : why.message,
+                   is_source ? "" : "hf:", model);
+}
+
 ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err)
 {
     ap_store *store;
@@ -109,7 +159,17 @@ ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_e
     char title[] = "reading";
     ap_status status = ap_store_resolve(store, model, cli_progress, title, entry, fd, err);
     ap_store_close(&store);
-    return status;
+    return hint_pull(status, model, err);
+}
+
+static void print_note(void *context, const char *line) { (void)fprintf(stderr, "%s%s\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", line); }
+
+static void show_fetch(void *context, uint64_t done, uint64_t total) { cli_progress_download("fetching", done, total); }
+
+void cli_fetch_options(const ap_store *store, char folder[AP_FETCH_PATH_ROOM], ap_fetch_options *out)
+{
+    ap_store_downloads_folder(store, folder, AP_FETCH_PATH_ROOM);
+    *out = (ap_fetch_options){.folder = folder, .is_model_file = ap_store_is_model_file, .progress = show_fetch, .note = print_note};
 }
 
 static ap_status print_result(void *context, const char *bytes, size_t count, ap_error *err)

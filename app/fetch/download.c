@@ -180,6 +180,8 @@ static ap_status take_head(ap_exchange *x, ap_error *err)
     char validator[AP_TRANSFER_ETAG_MAX], shown[AP_ADDRESS_SHOWN_ROOM];
     ap_str encoding;
     ap_address_show(x->address, shown);
+    if (d->file->check_head)
+        AP_TRY(d->file->check_head(d->file->check_context, &x->head, err));
     read_validator(x, validator);
     if (ap_transfer_header(&x->head, "content-encoding", &encoding) && !ap_str_is(encoding, "identity"))
         return ap_fail(err, AP_E_UNSUPPORTED, "%s answers with the content encoding '%.*s', which was not asked for", shown,
@@ -335,6 +337,8 @@ static ap_status take_end(download *d, slot *s, CURLcode code, ap_error *err)
     case AP_VERDICT_ANSWERED: return take_answer(d, s, err);
     case AP_VERDICT_CUT: return count_failure(d, s, err);
     case AP_VERDICT_REDIRECTED:
+        if (d->file->check_head)
+            AP_TRY(d->file->check_head(d->file->check_context, &s->exchange.head, err));
         AP_TRY(ap_exchange_begin(&s->exchange, err));
         s->is_running = true;
         return AP_OK;
@@ -445,27 +449,33 @@ static ap_status run_with_restarts(download *d, ap_error *err)
 
 /* ---- The end ---- */
 
-static ap_status git_hash(download *d, char hex[AP_TRANSFER_SHA1_HEX], ap_error *err)
+static ap_status git_hash(const ap_transfer_file *f, int fd, uint64_t bytes, unsigned char *piece, char hex[AP_TRANSFER_SHA1_HEX],
+                          ap_error *err)
 {
     struct sha1_ctx hash;
     uint8_t digest[SHA1_DIGEST_SIZE];
     char head[40];
-    int length = snprintf(head, sizeof head, "blob %" PRIu64, d->partial.bytes) + 1; /* with its NUL */
+    int length = snprintf(head, sizeof head, "blob %" PRIu64, bytes) + 1; /* with its NUL */
     sha1_init(&hash);
     sha1_update(&hash, (size_t)length, (const uint8_t *)head);
-    for (uint64_t at = 0; at < d->partial.bytes;) {
-        ssize_t n = pread(d->partial.fd, d->piece, HASH_PIECE, (off_t)at);
+    for (uint64_t at = 0; at < bytes;) {
+        ssize_t n = pread(fd, piece, HASH_PIECE, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return ap_fail(err, AP_E_IO, "'%s.part' cannot be read", d->file->name);
-        sha1_update(&hash, (size_t)n, d->piece);
+            return ap_fail(err, AP_E_IO, "'%s' cannot be read", f->name);
+        sha1_update(&hash, (size_t)n, piece);
         at += (uint64_t)n;
     }
     sha1_digest(&hash, sizeof digest, digest);
     for (size_t i = 0; i < sizeof digest; i++)
         (void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
     return AP_OK;
+}
+
+static bool is_right(const ap_transfer_file *f, const char *sha1)
+{
+    return (!f->sha256 || strcmp(f->sha256, f->sha256_is) == 0) && (!f->git_sha1 || strcmp(f->git_sha1, sha1) == 0);
 }
 
 static ap_status check_digests(download *d, ap_error *err)
@@ -476,27 +486,39 @@ static ap_status check_digests(download *d, ap_error *err)
     ap_hash_end(&d->hash, f->sha256_is);
     memcpy(f->etag, d->partial.validator, sizeof f->etag);
     if (f->git_sha1)
-        AP_TRY(git_hash(d, sha1, err));
-    bool is_good = (!f->sha256 || strcmp(f->sha256, f->sha256_is) == 0) && (!f->git_sha1 || strcmp(f->git_sha1, sha1) == 0);
-    if (is_good)
+        AP_TRY(git_hash(f, d->partial.fd, d->partial.bytes, d->piece, sha1, err));
+    if (is_right(f, sha1))
         return AP_OK;
     d->is_worthless = true;
     return ap_fail(err, AP_E_INTEGRITY, "'%s' has the digest %s, it should have %s: what was fetched is thrown away", f->name,
                    f->sha256 ? f->sha256_is : sha1, f->sha256 ? f->sha256 : f->git_sha1);
 }
 
-static bool is_there(const ap_transfer_file *f)
+/* Whether NAME was fetched before; what is not what it should be (the file changed at its place) goes. */
+static bool is_there(ap_transfer_file *f, unsigned char *piece)
 {
     struct stat st;
-    return fstatat(f->folder, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-           (f->bytes == UINT64_MAX || (uint64_t)st.st_size == f->bytes);
+    char sha1[AP_TRANSFER_SHA1_HEX] = "";
+    int fd = openat(f->folder, f->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return false;
+    bool is_good = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (f->bytes == UINT64_MAX || (uint64_t)st.st_size == f->bytes);
+    if (is_good && f->sha256)
+        is_good = ap_hash_file(fd, AP_HASH_SHA256, f->sha256_is, NULL, NULL, NULL) == AP_OK;
+    if (is_good && f->git_sha1)
+        is_good = git_hash(f, fd, (uint64_t)st.st_size, piece, sha1, NULL) == AP_OK;
+    close(fd);
+    is_good = is_good && is_right(f, sha1);
+    if (!is_good)
+        (void)unlinkat(f->folder, f->name, 0);
+    return is_good;
 }
 
 static ap_status fetch(download *d, ap_error *err)
 {
     ap_transfer_file *f = d->file;
     ap_partial *p = &d->partial;
-    AP_TRY(ap_partial_open(p, f->folder, f->name, f->address, f->bytes, err));
+    AP_TRY(ap_partial_open(p, f->folder, f->name, f->identity ? f->identity : f->address, f->bytes, err));
     ap_status status = AP_OK;
     if (p->done && p->done_bytes && !can_resume(d))
         status = ap_partial_reset(p, err);
@@ -523,8 +545,6 @@ ap_status ap_transfer_fetch(ap_transfer *transfer, ap_transfer_file *file, ap_er
     file->code = 0;
     file->sha256_is[0] = file->etag[0] = 0;
     file->refusal_head = (ap_buf){0};
-    if (is_there(file))
-        return AP_OK;
     unsigned connections = transfer->options.connections ? transfer->options.connections : CONNECTIONS_DEFAULT;
     download d = {.transfer = transfer, .file = file, .saved_ns = ap_clock_ns(),
                   .slot_count = connections < CONNECTIONS_MAX ? connections : CONNECTIONS_MAX,
@@ -533,7 +553,11 @@ ap_status ap_transfer_fetch(ap_transfer *transfer, ap_transfer_file *file, ap_er
     d.partial.fd = -1;
     d.slots = ap_alloc_zero(d.slot_count, sizeof *d.slots);
     d.piece = ap_alloc(HASH_PIECE);
-    ap_status status = d.slots && d.piece ? fetch(&d, err) : ap_fail_nomem(err, HASH_PIECE + d.slot_count * sizeof *d.slots);
+    ap_status status = AP_OK;
+    if (!d.slots || !d.piece)
+        status = ap_fail_nomem(err, HASH_PIECE + d.slot_count * sizeof *d.slots);
+    else if (!is_there(file, d.piece))
+        status = fetch(&d, err);
     ap_free(d.slots);
     ap_free(d.piece);
     return status;

@@ -94,9 +94,13 @@ typedef struct ap_transfer_file {
     size_t line_count;
     int folder;       /* an open folder */
     const char *name; /* in it: a plain name, checked by the caller */
+    const char *identity; /* what must be the same for a part that is there to be of use; NULL: the address */
     uint64_t bytes;       /* UINT64_MAX: what the server says */
     const char *sha256;   /* the digest that it must have, hex; or NULL */
     const char *git_sha1; /* the same as git names it (SHA-1 over "blob N\0" and the bytes); or NULL */
+    /* Told the head of each answer, those of redirects too; a failure ends the download.  May be NULL. */
+    ap_status (*check_head)(void *context, const ap_buf *head, ap_error *err);
+    void *check_context;
     uint64_t progress_before, progress_total; /* of several files; 0, 0: one alone */
     /* Results. */
     char sha256_is[AP_HASH_HEX];
@@ -105,8 +109,8 @@ typedef struct ap_transfer_file {
     ap_buf refusal_head;             /* its head; ap_buf_deinit in any case */
 } ap_transfer_file;
 
-/* Fetches a file, or the rest of it.  Nothing to do if NAME is there in the right length (etag and sha256_is are then
- * empty).
+/* Fetches a file, or the rest of it.  Nothing to do if NAME is there, with the digest that it must have or, if none is
+ * given, in the right length (etag is then empty).
  *   AP_E_CANCELLED  stopped; the next call goes on
  *   AP_E_INTEGRITY  length or digest differ from what was promised; bytes of a wrong digest are thrown away
  *   AP_E_NOTFOUND   the server refused; its code is in file->code

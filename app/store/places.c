@@ -58,6 +58,11 @@ void ap_store_close(ap_store **store)
     *store = NULL;
 }
 
+void ap_store_downloads_folder(const ap_store *store, char *path, size_t room)
+{
+    (void)snprintf(path, room, "%s/downloads", store->folder);
+}
+
 void ap_store_name_path(const ap_store *store, const char *name, char path[PATH_ROOM])
 {
     (void)snprintf(path, PATH_ROOM, "%s/names/%s.json", store->folder, name);

@@ -40,7 +40,7 @@ static bool is_pickle(const char *name)
     return ends_with(name, ".bin") || ends_with(name, ".pt") || ends_with(name, ".pth") || ends_with(name, ".ckpt");
 }
 
-static bool is_wanted(const char *name)
+bool ap_store_is_model_file(const char *name)
 {
     static const char *const names[] = {
         "config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer.model",
@@ -80,7 +80,7 @@ static ap_status list_names(const char *path, found_names *f, ap_error *err)
     ap_status status = AP_OK;
     for (struct dirent *entry; status == AP_OK && (entry = readdir(folder));) {
         note_name(f, entry->d_name);
-        if (!is_wanted(entry->d_name))
+        if (!ap_store_is_model_file(entry->d_name))
             continue;
         if (f->count == FILES_MAX)
             status = ap_fail(err, AP_E_LIMIT, "the folder has more than %d files of a model", FILES_MAX);
@@ -158,9 +158,10 @@ static ap_status open_parts(ap_store_source *s, const char *path, size_t stem, u
         if (snprintf(part, sizeof part, "%.*s-%05u-of-%05u.gguf", (int)stem, path, i, count) >= (int)sizeof part)
             return ap_fail(err, AP_E_LIMIT, "the path is longer than %zu bytes", sizeof part - 1);
         const char *slash = strrchr(part, '/');
-        char *name = ap_strndup(slash ? slash + 1 : part, sizeof part);
+        const char *plain = slash ? slash + 1 : part;
+        char *name = ap_strndup(plain, strlen(plain));
         if (!name)
-            return ap_fail_nomem(err, sizeof part);
+            return ap_fail_nomem(err, strlen(plain));
         AP_TRY(add_file(s, part, name, err));
     }
     return AP_OK;

@@ -219,8 +219,7 @@ ap_status ap_store_find(ap_store *store, const char *model, ap_store_entry *entr
 
 /* ---- Importing ---- */
 
-/* A name out of a file's: "Folder/My Model.Q4.gguf" becomes "my-model.q4". */
-static void make_name(const char *path, char name[AP_STORE_NAME_MAX + 1])
+void ap_store_make_name(const char *path, char name[AP_STORE_NAME_MAX + 1])
 {
     size_t end = strlen(path), n = 0;
     while (end > 1 && path[end - 1] == '/') /* a folder */
@@ -278,7 +277,7 @@ ap_status ap_store_import(ap_store *store, const char *path, const ap_store_orig
     ap_file_stamp stamp;
     int lock;
     if (!name) {
-        make_name(origin ? origin->source : path, made);
+        ap_store_make_name(origin ? origin->source : path, made);
         name = made;
     }
     AP_TRY(ap_store_check_name(name, err));
@@ -333,7 +332,7 @@ static ap_status pack_path(ap_store *store, const char *path, ap_progress *progr
         status = ap_store_take_source(store, path, NULL, progress, context, entry, &m.stamp, err);
     if (status == AP_OK) {
         char manifest[PATH_ROOM];
-        make_name(path, entry->name);
+        ap_store_make_name(path, entry->name);
         (void)snprintf(manifest, sizeof manifest, "%s/cache/%.16s-%" PRIx64 "-%" PRIx64 ".json", store->folder,
                        entry->source_sha256, m.stamp.device, m.stamp.inode);
         m.now = *entry;

@@ -3,6 +3,7 @@
  *     models/blobs/DIGEST.aperto   packed files, read-only, named by their BLAKE2b-256
  *     models/names/NAME.json       manifests: which blob a name means, and where it came from
  *     models/cache/KEY.json        the same for files that were given by path, found again by their stamp
+ *     models/downloads/            what is fetched and not imported yet (fetch/fetch.h); not the store's matter
  *     models/lock                  held by whoever changes any of it
  *
  * A blob enters by rename after its bytes are synced, a name after its blob; so whatever is found is
@@ -66,7 +67,12 @@ ap_status ap_store_data_folder(char *path, size_t room, ap_error *err);
 ap_status ap_store_open(ap_store **out, const char *data_folder, ap_sandbox_mode sandbox, ap_error *err);
 void ap_store_close(ap_store **store);
 bool ap_store_name_is_valid(const char *name);
+/* A name out of a path: "Folder/My Model.Q4.gguf" becomes "my-model.q4". */
+void ap_store_make_name(const char *path, char name[AP_STORE_NAME_MAX + 1]);
 bool ap_store_is_path(const char *model); /* has a / or ends in .gguf */
+bool ap_store_is_model_file(const char *name); /* of a folder: a file that an import would read */
+/* Where whoever imports may keep what is not whole yet; the store itself does not look there. */
+void ap_store_downloads_folder(const ap_store *store, char *path, size_t room);
 
 /* All names in alphabetical order, damaged ones included, then files that were given by path; the array is freed with
  * ap_free. */

@@ -94,7 +94,7 @@ expect 2 "--tokens: '2147483648'" logits tiny --tokens 2147483648
 printf '1,2\0003' >nul
 expect 1 "nul: " logits tiny --file nul
 expect 2 "--grammar is not in this release" run tiny hi --grammar f
-expect 2 "not in this release" pull hf:some/model
+expect 1 "names no repository" pull hf:some
 
 # Files
 expect 1 "cannot be opened" pull missing.gguf
