@@ -6,7 +6,7 @@ DESTDIR ?=
 # Meson takes a relative DESTDIR as below the build folder; people mean the folder they are in.
 STAGED = $(if $(DESTDIR),$(if $(filter /%,$(DESTDIR)),$(DESTDIR),$(CURDIR)/$(DESTDIR)))
 
-.PHONY: build run test test-real test-clients test-web test-hub test-sanitizers test-cross fuzz bench install uninstall clean
+.PHONY: build run test test-real test-clients test-web test-hub test-registry test-sanitizers test-cross fuzz bench install uninstall clean
 
 build:
 	@test -f build/build.ninja || meson setup build --buildtype=release -Dtests=false -Dprefix="$(PREFIX)"
@@ -30,6 +30,9 @@ test-web:
 
 test-hub:
 	sh tests/slow/hub.sh
+
+test-registry:
+	sh tests/slow/registry.sh
 
 test-sanitizers:
 	sh tests/slow/sanitizers.sh $(TESTDATA)

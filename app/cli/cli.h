@@ -61,7 +61,7 @@ typedef struct cli_command {
     int (*run)(unsigned count, char **operands);
 } cli_command;
 
-extern const cli_command cli_bench, cli_list, cli_logits, cli_outdated, cli_pull, cli_quantize, cli_render, cli_rm, cli_rollback, cli_run,
+extern const cli_command cli_bench, cli_list, cli_logits, cli_outdated, cli_pull, cli_push, cli_quantize, cli_render, cli_rm, cli_rollback, cli_run,
     cli_serve, cli_show, cli_tag, cli_tokenize, cli_verify, cli_version;
 
 /* ---- Talking to people ---- */
@@ -119,6 +119,8 @@ extern ap_sandbox_mode cli_sandbox; /* of every worker this command starts */
 
 /* Opens the store below the data folder. */
 ap_status cli_open_store(ap_store **store, ap_error *err);
+/* A line on standard error about what goes on. */
+void cli_note(void *context, const char *line);
 /* What downloads need to know of a store; stop, has_it and context are the caller's. */
 void cli_fetch_options(const ap_store *store, char folder[AP_FETCH_PATH_ROOM], ap_fetch_options *out);
 /* The packed file of MODEL, with a progress bar while it is packed. */

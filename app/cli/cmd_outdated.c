@@ -36,22 +36,22 @@ typedef struct checked {
 static ap_status ask_source(ap_store *store, const char *source, source_now *now, ap_error *err)
 {
     char title[] = "comparing", folder[AP_FETCH_PATH_ROOM];
-    ap_fetch_options o;
-    ap_fetch_state state;
-    if (source[0] == '/')
+    if (!ap_fetch_is_source(source))
         return ap_store_source_sha256(source, now->sha256, cli_progress, title, err);
-    if (ap_fetch_is_source(source)) {
-        cli_fetch_options(store, folder, &o);
-        AP_TRY(ap_fetch_look(source, &o, &state, err));
-        memcpy(now->revision, state.revision, sizeof now->revision);
-        return AP_OK;
-    }
-    return ap_fail(err, AP_E_UNSUPPORTED, "sources of this kind cannot be asked in this release");
+    ap_fetch_options o;
+    cli_fetch_options(store, folder, &o);
+    o.note = NULL; /* of a pull */
+    ap_fetch_state state;
+    AP_TRY(ap_fetch_look(source, &o, &state, err));
+    if (!state.revision[0])
+        return ap_fail(err, AP_E_UNSUPPORTED, "the server does not say which state of the file it has (no ETag)");
+    (void)snprintf(now->revision, sizeof now->revision, "%s", state.revision);
+    return AP_OK;
 }
 
 static bool is_same(const ap_store_entry *entry, const source_now *now)
 {
-    return now->sha256[0] ? strcmp(now->sha256, entry->source_sha256) == 0 : ap_fetch_is_same(now->revision, entry->revision);
+    return now->sha256[0] ? strcmp(now->sha256, entry->source_sha256) == 0 : ap_fetch_is_same(entry->revision, now->revision);
 }
 
 /* ---- Saying ---- */

@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 
 static const cli_command *const commands[] = {&cli_run,    &cli_serve, &cli_pull,     &cli_list,   &cli_show,
-                                              &cli_verify, &cli_rm,    &cli_tag, &cli_rollback, &cli_outdated, &cli_tokenize, &cli_render, &cli_logits,
+                                              &cli_verify, &cli_rm,    &cli_tag, &cli_rollback, &cli_outdated, &cli_push, &cli_tokenize, &cli_render, &cli_logits,
                                               &cli_bench,  &cli_quantize, &cli_version};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

@@ -162,14 +162,14 @@ ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_e
     return hint_pull(status, model, err);
 }
 
-static void print_note(void *context, const char *line) { (void)fprintf(stderr, "%s%s\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", line); }
+void cli_note(void *context, const char *line) { (void)fprintf(stderr, "%s%s\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", line); }
 
 static void show_fetch(void *context, uint64_t done, uint64_t total) { cli_progress_download("fetching", done, total); }
 
 void cli_fetch_options(const ap_store *store, char folder[AP_FETCH_PATH_ROOM], ap_fetch_options *out)
 {
     ap_store_downloads_folder(store, folder, AP_FETCH_PATH_ROOM);
-    *out = (ap_fetch_options){.folder = folder, .is_model_file = ap_store_is_model_file, .progress = show_fetch, .note = print_note};
+    *out = (ap_fetch_options){.folder = folder, .is_model_file = ap_store_is_model_file, .progress = show_fetch, .note = cli_note};
 }
 
 static ap_status print_result(void *context, const char *bytes, size_t count, ap_error *err)

@@ -16,6 +16,7 @@
 #include "fetch/address.h"
 #include "fetch/pending.h"
 #include "fetch/hub.h"
+#include "fetch/oci.h"
 
 bool ap_fetch_is_source(const char *text)
 {
@@ -47,11 +48,16 @@ typedef struct looked {
     ap_hub_choice choice;
     char commit[AP_TRANSFER_SHA1_HEX];
     char name[AP_HUB_NAME_MAX + 1]; /* of the file, if it is no hub */
+    ap_oci *oci;                    /* of a registry */
+    ap_oci_manifest manifest;
+    const ap_oci_blob *weights; /* in it */
 } looked;
 
 static void looked_deinit(looked *l)
 {
     ap_hub_tree_deinit(&l->tree);
+    ap_oci_manifest_deinit(&l->manifest);
+    ap_oci_close(&l->oci);
     ap_transfer_close(&l->transfer);
 }
 
@@ -110,13 +116,38 @@ static ap_status look_at_web(const char *source, looked *l, ap_error *err)
     return status;
 }
 
+static ap_status look_at_registry(const char *source, const ap_fetch_options *o, looked *l, ap_error *err)
+{
+    ap_oci_ref ref;
+    char line[500];
+    ap_buf left = {.limit = 400};
+    AP_TRY(ap_oci_ref_parse(source, &ref, err));
+    ap_oci_ref_source(&ref, l->state.source);
+    AP_TRY(ap_oci_open(&l->oci, l->transfer, &ref, err));
+    AP_TRY(ap_oci_get_manifest(l->oci, &l->manifest, err));
+    ap_status status = ap_oci_manifest_weights(&l->manifest, &l->weights, &left, err);
+    if (status == AP_OK && left.len && o->note) {
+        (void)snprintf(line, sizeof line, "the manifest has layers that are not used: %s", left.ptr);
+        o->note(o->context, line);
+    }
+    ap_buf_deinit(&left);
+    AP_TRY(status);
+    /* Out of what the user wrote: nothing that the manifest says becomes a path. */
+    const char *slash = strrchr(ref.repository, '/'), *last = slash ? slash + 1 : ref.repository;
+    if (snprintf(l->name, sizeof l->name, "%s%s%s.gguf", last, ref.tag[0] ? ":" : "", ref.tag) >= (int)sizeof l->name)
+        (void)snprintf(l->name, sizeof l->name, "model.gguf");
+    (void)snprintf(l->state.revision, sizeof l->state.revision, "sha256:%s", l->manifest.sha256);
+    l->state.bytes = l->weights->bytes;
+    return AP_OK;
+}
+
 /* On failure there is nothing to deinit. */
 static ap_status look(const char *source, const ap_fetch_options *o, looked *l, ap_error *err)
 {
     *l = (looked){0};
-    bool is_hub = strncmp(source, "hf:", 3) == 0;
-    if (!is_hub && strncmp(source, "https:", 6) != 0 && strncmp(source, "http:", 5) != 0)
-        return ap_fail(err, AP_E_ARG, "'%.200s': sources of this kind are not in this release; hf:ORG/REPO, https://… and files are", source);
+    bool is_hub = strncmp(source, "hf:", 3) == 0, is_registry = ap_oci_is_ref(source);
+    if (!is_hub && !is_registry && strncmp(source, "https:", 6) != 0 && strncmp(source, "http:", 5) != 0)
+        return ap_fail(err, AP_E_ARG, "'%.200s': sources of this kind are not in this release; hf:ORG/REPO, oci://HOST/REPOSITORY:TAG, https://… and files are", source);
     AP_TRY(ap_fetch_settings_read(&l->settings, err));
     if (is_hub) /* before anybody is asked */
         AP_TRY(ap_hub_source_read(&l->hub, source, err));
@@ -127,7 +158,9 @@ static ap_status look(const char *source, const ap_fetch_options *o, looked *l, 
                                          .note = o->note,
                                          .context = o->context};
     AP_TRY(ap_transfer_open(&l->transfer, &options, err));
-    ap_status status = is_hub ? look_at_hub(source, o, l, err) : look_at_web(source, l, err);
+    ap_status status = is_hub        ? look_at_hub(source, o, l, err)
+                       : is_registry ? look_at_registry(source, o, l, err)
+                                     : look_at_web(source, l, err);
     if (status != AP_OK)
         looked_deinit(l);
     return status;
@@ -188,6 +221,12 @@ static ap_status fetch_web(looked *l, int folder, const ap_fetched *f, bool is_s
     return status;
 }
 
+static ap_status fetch_registry(looked *l, int folder, const ap_fetched *f, ap_error *err)
+{
+    AP_TRY(check_room(f, l->state.bytes, ap_transfer_bytes_there(folder, l->name), err));
+    return ap_oci_get_blob(l->oci, l->weights, folder, l->name, err);
+}
+
 static ap_status fetch_into(looked *l, ap_fetched *f, bool is_same_state, ap_error *err)
 {
     const char *repo = strchr(l->hub.repo, '/');
@@ -201,7 +240,11 @@ static ap_status fetch_into(looked *l, ap_fetched *f, bool is_same_state, ap_err
     int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (folder < 0)
         return ap_fail(err, AP_E_IO, "'%s' cannot be opened: %s", path, strerror(errno));
-    ap_status status = l->is_hub ? fetch_hub(l, folder, f, err) : fetch_web(l, folder, f, is_same_state, err);
+    if (l->oci && !is_same_state) /* of another digest, but perhaps of the same length */
+        (void)unlinkat(folder, l->name, 0);
+    ap_status status = l->is_hub ? fetch_hub(l, folder, f, err)
+                       : l->oci  ? fetch_registry(l, folder, f, err)
+                                 : fetch_web(l, folder, f, is_same_state, err);
     close(folder);
     return status;
 }

@@ -2,6 +2,7 @@
  *
  *     hf:ORG/REPO[:FILE][@REVISION]     a hub (hub.h)
  *     https://HOST/….gguf               a GGUF file; its digest is not known beforehand, TLS and its length must do
+ *     oci://HOST/REPOSITORY:TAG[@sha256:…]   an OCI registry (oci.h); there goes push as well
  *
  * Everything fetched lies in the downloads folder until it is imported:
  *
@@ -39,7 +40,7 @@ typedef struct ap_fetch_options {
 /* A source as it is now. */
 typedef struct ap_fetch_state {
     char source[AP_FETCH_SOURCE_ROOM];     /* with the file that was chosen; pulling it again follows the source */
-    char revision[AP_FETCH_REVISION_ROOM]; /* COMMIT/DIGEST of a hub, else what the server calls the file (ETag); or empty */
+    char revision[AP_FETCH_REVISION_ROOM]; /* COMMIT/DIGEST of a hub, the manifest's digest of a registry, else what the server calls the file (ETag); or empty */
     uint64_t bytes;
 } ap_fetch_state;
 
@@ -61,6 +62,26 @@ bool ap_fetch_is_same(const char *revision, const char *other);
 ap_status ap_fetch_pull(const char *source, const ap_fetch_options *options, ap_fetched *out, ap_error *err);
 /* Removes what was fetched once it is imported, else leaves it for the next time; gives the lock back. */
 void ap_fetch_end(ap_fetched *fetched, bool is_imported);
+
+/* ---- To a registry ---- */
+
+typedef struct ap_fetch_push {
+    int fd;             /* a GGUF file, or a packed one */
+    bool is_packed;
+    const char *sha256; /* of it */
+    uint64_t bytes;
+    const char *file_name; /* what it is called there */
+    const char *config;    /* the JSON that describes it */
+    const volatile sig_atomic_t *stop;
+    ap_progress *progress;
+    void (*note)(void *context, const char *line);
+    void *context; /* of both */
+} ap_fetch_push;
+
+/* AP_E_ARG unless it is "oci://HOST/REPOSITORY:TAG". */
+ap_status ap_fetch_check_target(const char *target, ap_error *err);
+/* Makes the tag mean this model.  `out` says what pull would find there now. */
+ap_status ap_fetch_push_model(const char *target, const ap_fetch_push *push, ap_fetch_state *out, ap_error *err);
 
 /* ---- What is left of downloads ---- */
 

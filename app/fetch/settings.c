@@ -51,6 +51,13 @@ static bool token_path(char *path, size_t room)
     return n > 0 && (size_t)n < room;
 }
 
+bool ap_fetch_logins_path(char *path, size_t room)
+{
+    const char *own = get("DOCKER_CONFIG"), *user = get("HOME");
+    int n = own ? snprintf(path, room, "%s/config.json", own) : user ? snprintf(path, room, "%s/.docker/config.json", user) : -1;
+    return n > 0 && (size_t)n < room;
+}
+
 static ap_status read_token(ap_fetch_settings *s, ap_error *err)
 {
     const char *name = get("HF_TOKEN") ? "HF_TOKEN" : "HUGGING_FACE_HUB_TOKEN", *value = get(name);

@@ -3,6 +3,7 @@
  *     HF_ENDPOINT        the hub's address; https://huggingface.co if not set
  *     HF_TOKEN           who we are there; else HUGGING_FACE_HUB_TOKEN; else the file HF_TOKEN_PATH, or token in HF_HOME, or in
  *                        huggingface below XDG_CACHE_HOME or ~/.cache: as the package huggingface_hub looks for it
+ *     DOCKER_CONFIG      the folder of the file of docker login, config.json; ~/.docker if not set
  *     SSL_CERT_FILE      certificates to trust instead of the system's
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -21,6 +22,9 @@ typedef struct ap_fetch_settings {
     const char *ca_file;     /* or NULL */
     bool is_token_withheld;  /* there is one, and the endpoint would get it over plain http */
 } ap_fetch_settings;
+
+/* The file of docker login; false if nothing says where it is. */
+bool ap_fetch_logins_path(char *path, size_t room);
 
 /* AP_E_ARG names the variable that makes no sense; a token is never shown. */
 ap_status ap_fetch_settings_read(ap_fetch_settings *out, ap_error *err);

@@ -233,7 +233,7 @@ void ap_store_make_name(const char *path, char name[AP_STORE_NAME_MAX + 1])
         length -= 5;
     for (size_t i = 0; i < length && n < AP_STORE_NAME_MAX; i++) {
         char c = (char)tolower((unsigned char)base[i]);
-        bool is_plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || (c == '.' && n && name[n - 1] != '.');
+        bool is_plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || (c == ':' && n) || (c == '.' && n && name[n - 1] != '.');
         if (is_plain)
             name[n++] = c;
         else if (n && name[n - 1] != '-')

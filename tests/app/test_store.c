@@ -379,14 +379,14 @@ static void a_packed_file_of_another_store_is_the_same_model(void **state)
     assert_ok(ap_store_remove(store, "a", false, err));
     assert_ok(ap_store_import(store, carried, &origin, NULL, NULL, NULL, &b, err));
     assert_string_equal(b.digest, a.digest);
-    assert_string_equal(b.name, "thing-q4");
+    assert_string_equal(b.name, "thing:q4");
     assert_string_equal(b.source, origin.source);
     assert_string_equal(b.revision, "sha256:1");
     /* Whom it says it was made of is a claim: the source is what came. */
     assert_string_not_equal(b.source_sha256, a.source_sha256);
     flip_a_bit(carried);
     int fd;
-    assert_ok(ap_store_resolve(store, "thing-q4", NULL, NULL, &b, &fd, err));
+    assert_ok(ap_store_resolve(store, "thing:q4", NULL, NULL, &b, &fd, err));
     close(fd);
     assert_int_equal(truncate(carried, 4000), 0);
     assert_refused(AP_E_FORMAT, "carried.aperto", ap_store_import(store, carried, NULL, "c", NULL, NULL, &b, err));
