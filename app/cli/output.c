@@ -83,8 +83,8 @@ static void draw(const char *title, uint64_t done, uint64_t total, const char *a
     for (int i = 0; i < WIDTH; i++)
         bar[i] = i < filled ? '#' : '.';
     bar[WIDTH] = 0;
-    (void)fprintf(stderr, "\r%s [%s] %3.0f%% of %.1f MB%s\033[K", title, bar, 100.0 * (double)done / (double)total,
-                  (double)total / 1e6, after);
+    (void)fprintf(stderr, "\r%s [%s] %3.0f%% of %.1f MB%s%s", title, bar, 100.0 * (double)done / (double)total,
+                  (double)total / 1e6, after, *after ? "\033[K" : "" /* it may become shorter */);
     if (done >= total)
         (void)fputs("\r\033[K", stderr);
     (void)fflush(stderr);
