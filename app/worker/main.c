@@ -189,6 +189,10 @@ static ap_status get_ready(worker *w, ap_error *err)
         ap_sandbox_enter(&(ap_sandbox_options){.mode = w->mode, .fds = fds, .fd_count = 3 + w->adapter_files}, w->sandbox, err));
     AP_TRY(read_stamp(&w->stamp, err));
     AP_TRY(ap_model_open(&w->model, MODEL_FD, err));
+    const ap_model_info *info = ap_model_info_of(w->model);
+    if (info->is_encoder) /* there is no job for it yet: better said now than to every request */
+        return ap_fail(err, AP_E_UNSUPPORTED, "this model is an encoder (%s): it makes embeddings%s and no text; `aperto logits` shows them",
+                       info->architecture, info->label_count ? " and scores" : "");
     if (w->adapter_files)
         AP_TRY(ap_adapter_open(&w->adapter, w->model, has_config ? ADAPTER_FD : -1, has_config ? ADAPTER_FD + 1 : ADAPTER_FD, err));
     w->engine_options.adapter = w->adapter;

@@ -228,11 +228,11 @@ static ap_status report(import *im, ap_error *err)
                                  vocab->template_error.message);
     else if (ap_vocab_has_ids_only(im->source->keys))
         used += (size_t)snprintf(r->notes, sizeof r->notes, "The folder has no tokenizer: the model takes token ids and no text. ");
-    else if (im->arch->is_encoder)
-        used += (size_t)snprintf(r->notes, sizeof r->notes, im->sizes.label_count ? "This is an encoder with %u scores: it gives those and embeddings, and no text. "
-                                                                                  : "This is an encoder: it gives embeddings, and no text. ", im->sizes.label_count);
-    else if (!r->has_chat_template)
+    else if (!r->has_chat_template && !im->arch->is_encoder)
         used += (size_t)snprintf(r->notes, sizeof r->notes, "There is no chat template: only plain completion works. ");
+    if (im->arch->is_encoder)
+        used += (size_t)snprintf(r->notes + used, sizeof r->notes - used, "This is an encoder: it makes embeddings%s and no text. ",
+                                 im->sizes.label_count ? " and scores" : "");
     if (im->has_widened && !im->decode_to_f32)
         used += (size_t)snprintf(r->notes + used, sizeof r->notes - used,
                                  "Weights of types that are only decoded (%s) were packed as Q8_0. ", r->quantization);

@@ -41,6 +41,9 @@ static const spelling spellings[] = {
      .prefixes = {"model.", "language_model.model."}, .is_text_part = true},
     {"Gemma 3 with pictures, transformers 5", "gemma3", .set = "{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}",
      .prefixes = {"model.", "model.language_model."}, .is_text_part = true},
+    {"BERT without a root", "bert", .prefixes = {"bert.", ""}},
+    {"RoBERTa without a root", "roberta", .prefixes = {"roberta.", ""}},
+    {"ModernBERT without a root", "modernbert", .prefixes = {"model.", ""}},
     {"linear scaling under the old key", "llama_rope_linear", .set = "{\"rope_scaling\": {\"type\": \"linear\", \"rope_type\": null}}"},
     {"longrope as su", "phi3_longrope", .set = "{\"rope_scaling\": {\"type\": \"su\", \"rope_type\": null}}"},
 };
