@@ -1,5 +1,6 @@
 /* A model of two files: config.json up to the first NUL, model.safetensors behind it; or, behind "PARTS" and two bytes of
- * length, the first part of a GGUF file and the second.
+ * length, the first part of a GGUF file and the second.  A config.json that speaks of pooling is 1_Pooling/config.json as
+ * well, so that one text is read by both readers.
  *
  * Holds: what is refused is refused in one line and before a byte is written; what is imported can be opened.
  *
@@ -37,13 +38,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else if (size && memchr(data, 0, size))
         second = memchr(data, 0, size);
     size_t skip = !is_parts && second < end;
+    bool has_pooling = !is_parts && memmem(first, (size_t)(second - first), "pooling_mode", 12);
     ap_import_file files[] = {{is_parts ? "a-00001-of-00002.gguf" : "config.json", file_of(first, (size_t)(second - first))},
-                              {is_parts ? "a-00002-of-00002.gguf" : "model.safetensors", file_of(second + skip, (size_t)(end - second) - skip)}};
+                              {is_parts ? "a-00002-of-00002.gguf" : "model.safetensors", file_of(second + skip, (size_t)(end - second) - skip)},
+                              {"1_Pooling/config.json", file_of(first, (size_t)(second - first))}};
     int out = memfd_create("packed", MFD_CLOEXEC);
     ap_import_options options = {.size = sizeof options};
     ap_import_report report = {0};
     ap_error err = {0};
-    ap_status status = ap_model_import_files(files, 2, out, &options, &report, &err);
+    ap_status status = ap_model_import_files(files, has_pooling ? 3 : 2, out, &options, &report, &err);
     if (status == AP_OK) {
         ap_model *model;
         hold(ap_model_open(&model, out, &err) == AP_OK);
@@ -53,6 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     close(files[0].fd);
     close(files[1].fd);
+    close(files[2].fd);
     close(out);
     return 0;
 }
