@@ -184,6 +184,8 @@ static ap_status for_each(const char *folder, each_fn *fn, void *context, ap_err
         (void)read_note(path, &state); /* without it the source stays empty */
         memcpy(leftover.source, state.source, sizeof leftover.source);
         leftover.bytes = state.bytes;
+        struct stat st; /* one that was just made has no files yet */
+        leftover.touched = stat(path, &st) == 0 ? st.st_mtime : ap_clock_wall();
         measure(AT_FDCWD, path, 0, &leftover);
         status = fn(context, path, &leftover, err);
     }

@@ -1,6 +1,6 @@
 # test_pull.py APERTO MAKE_TINY - 'aperto pull' from a hub and from the web, on a server of our own.
 # SPDX-License-Identifier: Apache-2.0
-import hashlib, json, os, shutil, signal, subprocess, sys, tempfile, time
+import hashlib, json, os, pty, re, shutil, signal, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from hub_server import Hub, Large, git_sha1
@@ -199,6 +199,22 @@ hub.reset()
 done = pull("hf:org/big")
 check(done.returncode == 0 and "removed the unfinished download of hf:org/old" in done.stderr and not os.path.exists(key), f"old ones go: {done.stderr}")
 
+# ---- On a terminal ----
+run("rm", "--yes", "big")
+hub.reset()
+hub.fault("/lfs/", slow=1_500_000)
+child, fd = pty.fork()
+if child == 0:
+    os.execve(aperto, [aperto, "pull", "hf:org/big"], environment | {"TERM": "vt100"})
+seen = b""
+try:
+    while piece := os.read(fd, 65536):
+        seen += piece
+except OSError:  # the program is gone
+    pass
+check(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and re.search(rb"fetching \[#+\.+\] +\d+% of 3\.\d MB, \d+\.\d MB/s, 0:00:0\d left", seen),
+      f"a bar with speed and time left: {seen[-300:]}")
+
 # ---- Wrong bytes ----
 run("rm", "--yes", "big")
 hub.reset(); hub.fault("/lfs/", flip=1000)
@@ -230,7 +246,7 @@ for body, words in ((b"{}", "no list"), (b"[", ""), (b'[{"type":"file"}]', "path
 hub.reset(); hub.fault("/tree/", body=tree(entries=[{"path": "a.gguf"}, {"path": "a.gguf"}]))
 refused(pull("hf:org/one", "--as", "evil"), "there twice", "a file twice")
 hub.reset(); hub.fault("/tree/", body=tree(entries=[{"path": "a.gguf", "size": 10**13}]))
-refused(pull("hf:org/one", "--as", "evil"), "MB free", "more than the disk has")
+refused(pull("hf:org/one", "--as", "evil"), "the download and the packed model need", "more than the disk has")
 hub.reset(); hub.fault("/tree/", body=b"[]", head={"Link": f'<{hub.store}/more>; rel="next"'})
 refused(pull("hf:org/one", "--as", "evil", HF_TOKEN="hf_right"), "goes on elsewhere", "a list that goes on elsewhere")
 check(not hub.asked("/more"), "is not asked there")
