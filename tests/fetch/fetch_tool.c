@@ -5,6 +5,7 @@
  *
  * --auth A --origin O --max N --bytes N --sha256 H --sha1 H --connections N --piece N --stall N --pause MS --ca F
  * --stop-at N (as Ctrl-C after N bytes) --kill-at N (as kill -9) --oom N (allocations fail from the N-th on)
+ * --room N (no file can be longer than N bytes: as on a full disk)
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -119,7 +121,10 @@ int main(int argc, char **argv)
             stop_at = number;
         else if (strcmp(name, "--kill-at") == 0)
             kill_at = number;
-        else if (strcmp(name, "--oom") == 0)
+        else if (strcmp(name, "--room") == 0) {
+            (void)signal(SIGXFSZ, SIG_IGN);
+            (void)setrlimit(RLIMIT_FSIZE, &(struct rlimit){number, number});
+        } else if (strcmp(name, "--oom") == 0)
             ap_alloc_fail_at(number, true);
         else
             return 2;

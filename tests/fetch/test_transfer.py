@@ -240,6 +240,12 @@ stop_half_way()
 os.remove(work + "/f.part"); os.symlink("/dev/null", work + "/f.part")
 expect(fetch("/file", keep=True), "io", "cannot be opened", "a link in the place of the part")
 
+hub.reset()
+a = fetch("/file", "--sha256", sha256, "--room", 900_000, "--connections", 1)
+expect(a, "io", "cannot be written", "a full disk")
+hub.reset()
+check(fetch("/file", "--sha256", sha256, keep=True)["status"] == 0 and got() == data and bytes_asked() <= 1_200_000, "keeps what is there")
+
 # ---- Changed while it is fetched; servers that cannot ---
 hub.reset(); hub.fault("/file", skip=6, times=1, replace=other)
 a = fetch("/file")
