@@ -236,6 +236,10 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
     const int *fd = context;
     ap_model *model;
     AP_TRY(ap_model_open(&model, *fd, err));
+    if (ap_model_info_of(model)->is_encoder) {
+        ap_model_close(&model);
+        return ap_fail(err, AP_E_UNSUPPORTED, "this model is an encoder: it makes no text whose speed could be measured");
+    }
     uint64_t longest = (uint64_t)depth + (uint64_t)(prompt > generate + 1 ? prompt : generate + 1) + 2;
     uint32_t context_tokens = longest < 64 ? 64 : (uint32_t)longest;
     ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = kv_type,

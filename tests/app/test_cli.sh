@@ -293,6 +293,28 @@ expect 0 "tiny" pull tiny.gguf --as tiny
 expect 0 "is intact" verify tiny
 expect 0 '"sandbox"' version --json
 
+# An encoder makes vectors and scores, and no text
+mkdir encoder && cp "$source"/tests/golden/arch/bert/config.json "$source"/tests/golden/arch/bert/model.safetensors encoder/
+expect 0 "encoder" pull encoder --as encoder
+expect 0 "This is an encoder: it makes embeddings and scores" show encoder
+expect 0 "" logits encoder --tokens 5,6,7 --types 0,0,1 --all
+json 'len(d["rows"]) == 3 and d["rows"][2]["position"] == 2 and d["embedding"] == d["rows"][0]["hidden"] and len(d["scores"]) == 3'
+digest=$(timeout 60 "$aperto" logits encoder --tokens 5,6,7 --digest --isa plain --threads 1)
+[ "${#digest}" = 64 ] && [ "$(timeout 60 "$aperto" logits encoder --tokens 5,6,7 --digest)" = "$digest" ] &&
+    [ "$(timeout 60 "$aperto" logits encoder --tokens 5,6,7 --types 0,1,1 --digest)" != "$digest" ] && ok || bad "digests of an encoder"
+expect 2 "--types has 2 numbers" logits encoder --tokens 5,6,7 --types 0,1
+expect 2 "--types has 1 numbers" logits encoder --tokens 5 --types 256
+expect 1 "token type 2" logits encoder --tokens 5 --types 2
+expect 1 "--chunk is not for encoders" logits encoder --tokens 5 --chunk 1
+expect 1 "--types is for encoders only" logits tiny --tokens 5 --types 0
+expect 1 "is an encoder (bert)" run encoder hi
+expect 1 "is an encoder (bert)" serve encoder --port 0
+expect 1 "is an encoder" bench encoder
+mkdir encoder/1_Pooling && echo '{"pooling_mode_max_tokens": true}' >encoder/1_Pooling/config.json
+expect 0 "" pull encoder --as scores # a head has its own pooling
+sed 's/ForSequenceClassification/Model/' encoder/config.json >plain.json && mv plain.json encoder/config.json
+expect 1 "pooling_mode_max_tokens" pull encoder --as plain
+
 # A folder is a model like a file: the same weights give the same bits
 for type in 0 1 30; do
     mkdir folder && "$make_tiny" folder/ 2048 2 0 $type && "$make_tiny" same.gguf 2048 2 0 $type || bad "no tiny folder"
