@@ -131,6 +131,44 @@ typedef struct ap_quantize_report {
 AP_API ap_status ap_model_quantize(int source_fd, int out_fd, const ap_quantize_options *options,
                                    ap_quantize_report *report, ap_error *err);
 
+/* ---- Conversion: between a Hugging Face folder and a GGUF file ----------- */
+
+/* A file of the folder that is written, but its weights: valid for the call.  `name` is plain. */
+typedef ap_status ap_convert_document(void *context, const char *name, const char *bytes, size_t count, ap_error *err);
+
+/* Names of weights where there are several files: the number from 1, and how many. */
+#define AP_CONVERT_SHARD_NAME "model-%05u-of-%05u.safetensors"
+
+typedef struct ap_convert_options {
+    size_t size;           /* sizeof(ap_convert_options) */
+    /* To a folder only. */
+    const char *type;         /* what quantised weights become: "F16" (NULL), "BF16" or "F32" */
+    uint64_t shard_bytes_max; /* of a file of weights, unless one tensor has more */
+    uint32_t shard;           /* which of them is written, from 0; documents come with the first */
+    ap_convert_document *document;
+    void *document_context;
+
+    ap_progress *progress; /* may be NULL */
+    void *progress_context;
+} ap_convert_options;
+
+typedef struct ap_convert_report {
+    uint64_t source_bytes, written_bytes;
+    uint32_t tensor_count, shard_count; /* of the whole model */
+    char notes[512];       /* what a user should know, sentences; may be empty */
+} ap_convert_report;
+
+/* Writes the model of a folder (files as for ap_model_import_files) as a GGUF file to out_fd, an empty regular file open for
+ * reading and writing.  Matrices keep their type, vectors become F32: no value changes.  A model that ap_model_import would
+ * refuse is refused before a byte is written. */
+AP_API ap_status ap_model_convert_to_gguf(const ap_import_file *files, size_t file_count, int out_fd,
+                                          const ap_convert_options *options, ap_convert_report *report, ap_error *err);
+/* Writes one safetensors file of the folder that a GGUF file (one without a name, or all parts of a split one) becomes to
+ * out_fd.  Floats keep their type; vectors in F32 get that of the matrices where it has all their values.  AP_E_UNSUPPORTED names
+ * what a folder cannot say. */
+AP_API ap_status ap_model_convert_to_folder(const ap_import_file *files, size_t file_count, int out_fd,
+                                            const ap_convert_options *options, ap_convert_report *report, ap_error *err);
+
 /* ---- Vocabulary: text to tokens and back, chat templates ----------------- */
 
 typedef struct ap_vocab ap_vocab;

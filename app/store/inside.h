@@ -61,18 +61,6 @@ ap_status ap_store_check_name(const char *name, ap_error *err);
 
 /* ---- source.c ---- */
 
-/* A model given by path, all its files open. */
-typedef struct ap_store_source {
-    ap_import_file *files; /* of a folder or parts, by name; else one without a name */
-    int *fds;              /* the same descriptors */
-    size_t count;
-    bool is_many; /* a folder, or a file in parts */
-    ap_file_stamp stamp;
-} ap_store_source;
-
-/* On failure there is nothing to close.  What cannot be a model is refused by what is there instead. */
-ap_status ap_store_source_open(ap_store_source *out, const char *path, ap_error *err);
-void ap_store_source_close(ap_store_source *source);
 /* As it is now; equal to source->stamp unless a file changed since. */
 ap_status ap_store_source_stamp(const ap_store_source *source, ap_file_stamp *stamp, ap_error *err);
 /* Of a folder: the SHA-256 of what sha256sum prints for its files, in order of their names. */

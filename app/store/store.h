@@ -120,4 +120,19 @@ ap_status ap_store_history(ap_store *store, const char *name, ap_store_entry **e
 /* Drops the history of a name, and the blobs that nothing else needs; *count meanings. */
 ap_status ap_store_forget(ap_store *store, const char *name, size_t *count, ap_error *err);
 
+/* ---- A model given by path ---- */
+
+/* All its files open. */
+typedef struct ap_store_source {
+    ap_import_file *files; /* of a folder or parts, by name; else one without a name */
+    int *fds;              /* the same descriptors */
+    size_t count;
+    bool is_many; /* a folder, or a file in parts */
+    ap_file_stamp stamp;
+} ap_store_source;
+
+/* On failure there is nothing to close.  What cannot be a model is refused by what is there instead. */
+ap_status ap_store_source_open(ap_store_source *out, const char *path, ap_error *err);
+void ap_store_source_close(ap_store_source *source);
+
 #endif

@@ -142,6 +142,14 @@ ap_status ap_file_write_all(int fd, const void *bytes, size_t count, ap_error *e
     return AP_OK;
 }
 
+/* A file without a name is gone with whoever made it, however that one ends.  Not every file system has such. */
+static int open_nameless(const char *path)
+{
+    char copy[4096];
+    (void)snprintf(copy, sizeof copy, "%s", path);
+    return access("/proc/self/fd", X_OK) == 0 ? open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+}
+
 ap_status ap_file_new_begin(ap_file_new *file, const char *path, ap_error *err)
 {
     file->fd = -1;
@@ -149,22 +157,40 @@ ap_status ap_file_new_begin(ap_file_new *file, const char *path, ap_error *err)
     int b = snprintf(file->temporary, sizeof file->temporary, "%s.new-XXXXXX", path);
     if (a < 0 || b < 0 || (size_t)b >= sizeof file->temporary)
         return ap_fail(err, AP_E_LIMIT, "the path '%.100s…' is longer than %zu bytes", path, sizeof file->path - 12);
-    file->fd = mkostemp(file->temporary, O_CLOEXEC);
+    file->fd = open_nameless(path);
+    file->has_name = file->fd < 0;
+    if (file->has_name)
+        file->fd = mkostemp(file->temporary, O_CLOEXEC);
     if (file->fd < 0)
         return ap_fail(err, AP_E_IO, "'%s' cannot be created: %s", file->temporary, strerror(errno));
     return AP_OK;
+}
+
+/* For a moment it stands beside its place, because only a rename can replace what is there. */
+static int give_name(ap_file_new *file)
+{
+    char self[64];
+    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", file->fd);
+    for (unsigned i = 0; !file->has_name && i < 1000; i++) {
+        (void)snprintf(file->temporary + strlen(file->temporary) - 6, 7, "%03u%03u", (unsigned)getpid() % 1000, i);
+        file->has_name = linkat(AT_FDCWD, self, AT_FDCWD, file->temporary, AT_SYMLINK_FOLLOW) == 0;
+        if (!file->has_name && errno != EEXIST)
+            return -1;
+    }
+    return file->has_name ? 0 : -1;
 }
 
 void ap_file_new_abort(ap_file_new *file)
 {
     if (file->fd >= 0) {
         close(file->fd);
-        (void)unlink(file->temporary);
+        if (file->has_name)
+            (void)unlink(file->temporary);
     }
     file->fd = -1;
 }
 
-static ap_status sync_folder_of(const char *path, ap_error *err)
+ap_status ap_file_sync_folder_of(const char *path, ap_error *err)
 {
     char copy[4096];
     (void)snprintf(copy, sizeof copy, "%s", path);
@@ -179,7 +205,8 @@ static ap_status sync_folder_of(const char *path, ap_error *err)
 ap_status ap_file_new_commit(ap_file_new *file, unsigned mode, ap_error *err)
 {
     ap_status status = AP_OK;
-    if (fchmod(file->fd, (mode_t)mode) != 0 || fsync(file->fd) != 0 || rename(file->temporary, file->path) != 0)
+    if (fchmod(file->fd, (mode_t)mode) != 0 || fsync(file->fd) != 0 || give_name(file) != 0 ||
+        rename(file->temporary, file->path) != 0)
         status = ap_fail(err, AP_E_IO, "'%s' cannot be finished: %s", file->path, strerror(errno));
     if (status != AP_OK) {
         ap_file_new_abort(file);
@@ -187,7 +214,7 @@ ap_status ap_file_new_commit(ap_file_new *file, unsigned mode, ap_error *err)
     }
     close(file->fd);
     file->fd = -1;
-    return sync_folder_of(file->path, err);
+    return ap_file_sync_folder_of(file->path, err);
 }
 
 ap_status ap_file_make_folders(const char *path, unsigned mode, ap_error *err)

@@ -40,16 +40,21 @@ ap_status ap_file_read_fd(int fd, size_t limit, ap_buf *out, ap_error *err);
 /* Writes all bytes, however often the system writes short. */
 ap_status ap_file_write_all(int fd, const void *bytes, size_t count, ap_error *err);
 
-/* A new file beside `path`, to become `path` on commit: written, synced,
- * renamed, folder synced.  Until then `path` is untouched. */
+/* A new file, to become `path` on commit: written, synced, renamed, folder synced.
+ * Until then `path` is untouched, and where the file system allows it the new file has no name: a process
+ * that is killed leaves nothing behind. */
 typedef struct ap_file_new {
     int fd;
     char path[4096];
     char temporary[4096];
+    bool has_name; /* `temporary` is there */
 } ap_file_new;
 ap_status ap_file_new_begin(ap_file_new *file, const char *path, ap_error *err);
 ap_status ap_file_new_commit(ap_file_new *file, unsigned mode, ap_error *err);
 void ap_file_new_abort(ap_file_new *file);
+
+/* Waits until the entry `path` of its folder is on the disk. */
+ap_status ap_file_sync_folder_of(const char *path, ap_error *err);
 
 /* Makes a folder and those above it, each with `mode`. */
 ap_status ap_file_make_folders(const char *path, unsigned mode, ap_error *err);

@@ -23,6 +23,8 @@
 #ifndef AP_MODEL_ARCH_H
 #define AP_MODEL_ARCH_H
 
+#include <jansson.h>
+
 #include "aperto.h"
 #include "base/str.h"
 #include "kernel/vec.h"
@@ -244,6 +246,14 @@ typedef struct ap_config_key {
 
 typedef struct ap_hf_family {
     const char *classes[8]; /* names in "architectures"; the rest is NULL */
+    /* For writing a folder.  Of each class its "model_type", and the number that only models of the class have, a key
+     * behind "<architecture>."; NULL: all have it.  The last class that fits is the model's. */
+    const char *model_types[4], *class_keys[4];
+    /* What config.json calls these here; NULL: rope_theta, partial_rotary_factor, attention_bias. */
+    const char *rope_base_name, *rope_share_name, *bias_name;
+    /* Says in config.json what tells the members of a family apart, before the keys are written, and gives back which of the
+     * alternatives of hf_name they use; NULL: the first. */
+    unsigned (*describe)(json_t *config, const ap_hparams *sizes, bool has_attn_norm);
     const char *layers;     /* "model.layers." */
     const char *root;       /* what some folders leave out in front of names; NULL: nothing */
     const char *usual;      /* a JSON object: what config.json means where it says nothing; NULL: nothing */

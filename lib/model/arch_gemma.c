@@ -20,8 +20,8 @@ static const ap_config_key config_keys[] = {
     {"hidden_activation", NULL, AP_CONFIG_TEXT, .must = "gelu_pytorch_tanh"},
     {"use_bidirectional_attention", NULL, AP_CONFIG_FLAG, .must = "false"},
 };
-#define GEMMA_FOLDER(name)                                                                                \
-    .hf = {.classes = {name}, .layers = "model.layers.", .are_norms_less_one = true, .keys = config_keys, \
+#define GEMMA_FOLDER(name, type)                                                                                               \
+    .hf = {.classes = {name}, .model_types = {type}, .layers = "model.layers.", .are_norms_less_one = true, .keys = config_keys, \
            .key_count = AP_COUNT_OF(config_keys)}
 
 static const ap_tensor_rule gemma_tensors[] = {
@@ -38,7 +38,7 @@ const ap_arch ap_arch_gemma = {
     .is_embedding_scaled = true,
     .tensors = gemma_tensors,
     .tensor_count = AP_COUNT_OF(gemma_tensors),
-    GEMMA_FOLDER("GemmaForCausalLM"),
+    GEMMA_FOLDER("GemmaForCausalLM", "gemma"),
 };
 
 static const ap_tensor_rule gemma2_tensors[] = {
@@ -66,7 +66,7 @@ const ap_arch ap_arch_gemma2 = {
     .score_width_layers = 46,
     .tensors = gemma2_tensors,
     .tensor_count = AP_COUNT_OF(gemma2_tensors),
-    GEMMA_FOLDER("Gemma2ForCausalLM"),
+    GEMMA_FOLDER("Gemma2ForCausalLM", "gemma2"),
 };
 
 static const ap_tensor_rule gemma3_tensors[] = {
@@ -97,6 +97,7 @@ const ap_arch ap_arch_gemma3 = {
     .tensor_count = AP_COUNT_OF(gemma3_tensors),
     /* The models from 4B on read pictures as well: their text part is the same model, and says only what is not usual. */
     .hf = {.classes = {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"},
+           .model_types = {"gemma3_text"},
            .layers = "model.layers.",
            .root = "model.",
            .are_norms_less_one = true,

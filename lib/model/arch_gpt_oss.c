@@ -45,5 +45,5 @@ const ap_arch ap_arch_gpt_oss = {
     .is_router_normed = true,
     .tensors = gpt_oss_tensors,
     .tensor_count = AP_COUNT_OF(gpt_oss_tensors),
-    AP_HF_LLAMA_LIKE(config_keys, "GptOssForCausalLM"),
+    AP_HF_LLAMA_LIKE(config_keys, "gpt_oss", "GptOssForCausalLM"),
 };

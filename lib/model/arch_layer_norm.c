@@ -42,6 +42,7 @@ const ap_arch ap_arch_gpt2 = {
     .tensors = gpt2_tensors,
     .tensor_count = AP_COUNT_OF(gpt2_tensors),
     .hf = {.classes = {"GPT2LMHeadModel"},
+           .model_types = {"gpt2"},
            .layers = "transformer.h.",
            .root = "transformer.",
            .has_columns_first = true,
@@ -75,6 +76,9 @@ const ap_arch ap_arch_gptneox = {
     .tensors = gptneox_tensors,
     .tensor_count = AP_COUNT_OF(gptneox_tensors),
     .hf = {.classes = {"GPTNeoXForCausalLM"},
+           .model_types = {"gpt_neox"},
+           .rope_base_name = "rotary_emb_base",
+           .rope_share_name = "rotary_pct",
            .layers = "gpt_neox.layers.",
            .keys = gptneox_keys,
            .key_count = AP_COUNT_OF(gptneox_keys)},
@@ -113,6 +117,7 @@ const ap_arch ap_arch_bloom = {
     .tensors = bloom_tensors,
     .tensor_count = AP_COUNT_OF(bloom_tensors),
     .hf = {.classes = {"BloomForCausalLM"},
+           .model_types = {"bloom"},
            .layers = "transformer.h.",
            .root = "transformer.",
            .keys = bloom_keys,
@@ -152,6 +157,17 @@ static const ap_config_key falcon_keys[] = {
     {"activation", "hidden_activation", AP_CONFIG_TEXT, .must = "gelu|gelu_fast|gelu_new|gelu_pytorch_tanh"},
 };
 
+/* Falcon 40B has a norm for attention, 11B shares one as 7B does, RW is serial. */
+static unsigned describe_falcon(json_t *config, const ap_hparams *s, bool has_attn_norm)
+{
+    bool is_new = s->is_parallel && (has_attn_norm || (s->kv_head_count != 1 && s->kv_head_count != s->head_count));
+    (void)json_object_set_new(config, "new_decoder_architecture", json_boolean(is_new));
+    (void)json_object_set_new(config, "multi_query", json_boolean(!is_new && s->kv_head_count == 1));
+    if (is_new && !has_attn_norm)
+        (void)json_object_set_new(config, "num_ln_in_parallel_attn", json_integer(1));
+    return is_new && has_attn_norm ? 0 : !s->is_parallel ? 1 : 2;
+}
+
 const ap_arch ap_arch_falcon = {
     .name = "falcon",
     .rope_pairs = AP_ROPE_HALVES,
@@ -162,6 +178,9 @@ const ap_arch ap_arch_falcon = {
     .tensors = falcon_tensors,
     .tensor_count = AP_COUNT_OF(falcon_tensors),
     .hf = {.classes = {"FalconForCausalLM", "RWForCausalLM"},
+           .model_types = {"falcon"},
+           .bias_name = "bias",
+           .describe = describe_falcon,
            .layers = "transformer.h.",
            .keys = falcon_keys,
            .key_count = AP_COUNT_OF(falcon_keys)},

@@ -42,7 +42,12 @@ const ap_arch ap_arch_llama = {
     .is_router_normed = true,
     .tensors = llama_tensors,
     .tensor_count = AP_COUNT_OF(llama_tensors),
-    AP_HF_LLAMA_LIKE(llama_keys, "LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"),
+    .hf = {.classes = {"LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"},
+           .model_types = {"llama", "mistral", "mixtral"},
+           .class_keys = {NULL, "attention.sliding_window", "expert_count"},
+           .layers = "model.layers.",
+           .keys = llama_keys,
+           .key_count = AP_COUNT_OF(llama_keys)},
 };
 
 static const ap_config_key smollm3_keys[] = {
@@ -58,5 +63,5 @@ const ap_arch ap_arch_smollm3 = {
     .rotary_period = 4,
     .tensors = smollm3_tensors,
     .tensor_count = AP_COUNT_OF(smollm3_tensors),
-    AP_HF_LLAMA_LIKE(smollm3_keys, "SmolLM3ForCausalLM"),
+    AP_HF_LLAMA_LIKE(smollm3_keys, "smollm3", "SmolLM3ForCausalLM"),
 };

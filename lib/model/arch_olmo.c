@@ -28,7 +28,7 @@ const ap_arch ap_arch_olmo = {
     .norm = AP_NORM_LAYER_BARE,
     .tensors = olmo_tensors,
     .tensor_count = AP_COUNT_OF(olmo_tensors),
-    AP_HF_LLAMA_LIKE(olmo_keys, "OlmoForCausalLM"),
+    AP_HF_LLAMA_LIKE(olmo_keys, "olmo", "OlmoForCausalLM"),
 };
 
 static const ap_tensor_rule olmo2_tensors[] = {
@@ -54,5 +54,10 @@ const ap_arch ap_arch_olmo2 = {
     .window_open = 3,
     .tensors = olmo2_tensors,
     .tensor_count = AP_COUNT_OF(olmo2_tensors),
-    AP_HF_LLAMA_LIKE(olmo2_keys, "Olmo2ForCausalLM", "Olmo3ForCausalLM"),
+    .hf = {.classes = {"Olmo2ForCausalLM", "Olmo3ForCausalLM"},
+           .model_types = {"olmo2", "olmo3"},
+           .class_keys = {NULL, "attention.sliding_window"},
+           .layers = "model.layers.",
+           .keys = olmo2_keys,
+           .key_count = AP_COUNT_OF(olmo2_keys)},
 };

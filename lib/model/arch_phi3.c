@@ -31,5 +31,5 @@ const ap_arch ap_arch_phi3 = {
     .rope_pairs = AP_ROPE_HALVES,
     .tensors = phi3_tensors,
     .tensor_count = AP_COUNT_OF(phi3_tensors),
-    AP_HF_LLAMA_LIKE(config_keys, "Phi3ForCausalLM"),
+    AP_HF_LLAMA_LIKE(config_keys, "phi3", "Phi3ForCausalLM"),
 };

@@ -25,7 +25,7 @@ const ap_arch ap_arch_qwen2 = {
     .rope_pairs = AP_ROPE_HALVES,
     .tensors = qwen2_tensors,
     .tensor_count = AP_COUNT_OF(qwen2_tensors),
-    AP_HF_LLAMA_LIKE(dense_keys, "Qwen2ForCausalLM"),
+    AP_HF_LLAMA_LIKE(dense_keys, "qwen2", "Qwen2ForCausalLM"),
 };
 
 static const ap_tensor_rule qwen3_tensors[] = {
@@ -42,7 +42,7 @@ const ap_arch ap_arch_qwen3 = {
     .qk_norm = AP_QK_NORM_HEAD,
     .tensors = qwen3_tensors,
     .tensor_count = AP_COUNT_OF(qwen3_tensors),
-    AP_HF_LLAMA_LIKE(dense_keys, "Qwen3ForCausalLM"),
+    AP_HF_LLAMA_LIKE(dense_keys, "qwen3", "Qwen3ForCausalLM"),
 };
 
 static const ap_tensor_rule qwen3moe_tensors[] = {
@@ -71,5 +71,5 @@ const ap_arch ap_arch_qwen3moe = {
     .is_router_normed = true,
     .tensors = qwen3moe_tensors,
     .tensor_count = AP_COUNT_OF(qwen3moe_tensors),
-    AP_HF_LLAMA_LIKE(qwen3moe_keys, "Qwen3MoeForCausalLM"),
+    AP_HF_LLAMA_LIKE(qwen3moe_keys, "qwen3_moe", "Qwen3MoeForCausalLM"),
 };

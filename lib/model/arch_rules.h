@@ -111,7 +111,7 @@
     {"num_experts_per_tok", "expert_used_count", AP_CONFIG_U32}
 #define AP_CONFIG_SILU {"hidden_act", NULL, AP_CONFIG_TEXT, .must = "silu"}
 
-#define AP_HF_LLAMA_LIKE(table, ...) \
-    .hf = {.classes = {__VA_ARGS__}, .layers = "model.layers.", .keys = table, .key_count = AP_COUNT_OF(table)}
+#define AP_HF_LLAMA_LIKE(table, type, ...) \
+    .hf = {.classes = {__VA_ARGS__}, .model_types = {type}, .layers = "model.layers.", .keys = table, .key_count = AP_COUNT_OF(table)}
 
 #endif

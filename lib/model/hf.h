@@ -71,6 +71,13 @@ ap_status ap_hf_config_write(const json_t *config, ap_gguf_writer *keys, const a
 ap_status ap_hf_rope_divisors(const json_t *config, const ap_hparams *sizes, ap_role role, ap_arena *arena, const float **out,
                               ap_error *err);
 
+/* ---- Names ---- */
+
+enum { AP_HF_NAME_ROOM = 128 };
+/* "model.layers.3.mlp.experts.7.up_proj.weight" of layer 3, expert 7: alternative number `which` of the rule's names, or the
+ * last there is. */
+void ap_hf_name(const ap_arch *arch, const ap_wanted *wanted, unsigned which, char name[AP_HF_NAME_ROOM]);
+
 /* ---- Encoders (hf_encoder.c) ---- */
 
 /* The one file that may stand in a folder within. */

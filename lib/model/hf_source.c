@@ -25,8 +25,6 @@ typedef struct origin {
     ap_hf_matrix matrix; /* quantised: its row row(r) instead of all that */
 } origin;
 
-enum { NAME_ROOM = 128 };
-
 typedef struct folder {
     ap_hf_files files;
     json_t *config;
@@ -50,23 +48,31 @@ typedef struct folder {
 /* ---- Names ---- */
 
 /* "model.layers.3.mlp.experts.7.up_proj.weight" of layer 3, expert 7. */
-static void write_name(const folder *f, const ap_wanted *wanted, ap_str rest, char name[NAME_ROOM])
+static void write_name(const ap_arch *arch, const ap_wanted *wanted, ap_str rest, char name[AP_HF_NAME_ROOM])
 {
     size_t used = 0;
     const char *number = memchr(rest.ptr, '%', rest.len);
     if (wanted->layer != AP_LAYER_NONE)
-        used = (size_t)snprintf(name, NAME_ROOM, "%s%u.", f->arch->hf.layers, wanted->layer);
+        used = (size_t)snprintf(name, AP_HF_NAME_ROOM, "%s%u.", arch->hf.layers, wanted->layer);
     if (!number)
-        (void)snprintf(name + used, NAME_ROOM - used, "%.*s", (int)rest.len, rest.ptr);
+        (void)snprintf(name + used, AP_HF_NAME_ROOM - used, "%.*s", (int)rest.len, rest.ptr);
     else
-        (void)snprintf(name + used, NAME_ROOM - used, "%.*s%u%.*s", (int)(number - rest.ptr), rest.ptr, wanted->expert,
+        (void)snprintf(name + used, AP_HF_NAME_ROOM - used, "%.*s%u%.*s", (int)(number - rest.ptr), rest.ptr, wanted->expert,
                        (int)(rest.ptr + rest.len - number - 2), number + 2);
+}
+
+void ap_hf_name(const ap_arch *arch, const ap_wanted *wanted, unsigned which, char name[AP_HF_NAME_ROOM])
+{
+    ap_str rest;
+    while (!ap_hf_alternative(wanted->rule->hf_name, which, &rest))
+        which--;
+    write_name(arch, wanted, rest, name);
 }
 
 /* Under its name or that of its codes. */
 static ap_hf_weight *look_up(const folder *f, const char *name)
 {
-    char other[NAME_ROOM + 16];
+    char other[AP_HF_NAME_ROOM + 16];
     static const char plain[] = ".weight";
     const char *ending = ap_hf_quantized_ending(f->quantization.method);
     ap_hf_weight *w = ap_hf_files_weight(&f->files, ap_str_from(name));
@@ -83,11 +89,11 @@ static ap_hf_weight *look_up(const folder *f, const char *name)
 }
 
 /* NULL if absent; `name` is then that of the first alternative. */
-static ap_hf_weight *find_weight(const folder *f, const ap_wanted *wanted, char name[NAME_ROOM])
+static ap_hf_weight *find_weight(const folder *f, const ap_wanted *wanted, char name[AP_HF_NAME_ROOM])
 {
     ap_str rest, root = ap_str_from(f->arch->hf.root ? f->arch->hf.root : "");
     for (unsigned i = 0; ap_hf_alternative(wanted->rule->hf_name, i, &rest); i++) {
-        write_name(f, wanted, rest, name);
+        write_name(f->arch, wanted, rest, name);
         ap_hf_weight *w = look_up(f, name);
         if (!w && root.len && ap_str_starts(ap_str_from(name), root))
             w = look_up(f, name + root.len);
@@ -95,7 +101,7 @@ static ap_hf_weight *find_weight(const folder *f, const ap_wanted *wanted, char 
             return w;
     }
     (void)ap_hf_alternative(wanted->rule->hf_name, 0, &rest);
-    write_name(f, wanted, rest, name);
+    write_name(f->arch, wanted, rest, name);
     return NULL;
 }
 
@@ -117,7 +123,7 @@ static ap_status write_keys(folder *f, ap_gguf_writer *keys, ap_error *err)
         const ap_tensor_rule *rule = &f->arch->tensors[i];
         if (rule->role != AP_ROLE_EMBEDDING)
             continue;
-        char name[NAME_ROOM];
+        char name[AP_HF_NAME_ROOM];
         const ap_hf_weight *w = find_weight(f, &(ap_wanted){.rule = rule, .layer = AP_LAYER_NONE}, name);
         if (!w || w->tensor->dim_count != 2 || w->tensor->dims[0] == 0 || w->tensor->dims[0] > AP_VOCAB_TOKENS_MAX)
             return ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing, or has not two dimensions of which the first is 1 to %d",
@@ -241,7 +247,7 @@ static ap_status claim_quantized(folder *f, const ap_wanted *wanted, const ap_hf
 static ap_status claim(void *context, const ap_wanted *wanted, ap_error *err)
 {
     folder *f = context;
-    char name[NAME_ROOM];
+    char name[AP_HF_NAME_ROOM];
     ap_role role = wanted->rule->role;
     if (role == AP_ROLE_ROPE_DIVISORS || role == AP_ROLE_ROPE_DIVISORS_LONG || role == AP_ROLE_ROPE_DIVISORS_SHORT) {
         const float *made;

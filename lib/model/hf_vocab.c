@@ -89,6 +89,38 @@ static ap_status write_bare_ids(uint32_t rows, ap_gguf_writer *keys, ap_error *e
     return status;
 }
 
+/* ---- The chat template ---- */
+
+/* One template, or several with names, of which "default" is the one for chats. */
+static const json_t *template_of(const json_t *config)
+{
+    const json_t *value = ap_json_find(config, "chat_template"), *entry;
+    size_t i;
+    json_array_foreach(value, i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        if (name && strcmp(name, "default") == 0)
+            return json_object_get(entry, "template");
+    }
+    return value;
+}
+
+/* A file of its own counts before the entry in tokenizer_config.json, where older folders have it. */
+static ap_status write_template(const ap_hf_files *files, ap_gguf_writer *keys, ap_error *err)
+{
+    static const char key[] = "tokenizer.chat_template";
+    ap_str text;
+    json_t *config;
+    if (ap_hf_files_find(files, "chat_template.jinja", &text))
+        return ap_gguf_writer_str(keys, key, text, err);
+    AP_TRY(ap_hf_files_json(files, "tokenizer_config.json", &config, err));
+    const json_t *value = template_of(config);
+    ap_status status = AP_OK;
+    if (json_is_string(value))
+        status = ap_gguf_writer_str(keys, key, (ap_str){json_string_value(value), json_string_length(value)}, err);
+    json_decref(config);
+    return status;
+}
+
 /* ---- All of it ---- */
 
 static ap_str find(const ap_hf_files *files, const char *name)
@@ -156,6 +188,8 @@ ap_status ap_hf_vocab_write(const ap_hf_files *files, const json_t *config, uint
     ap_status status = write_tokenizer(files, config, rows, &source, keys, err);
     if (status == AP_OK)
         status = write_specials(generation, config, &source, rows, keys, err);
+    if (status == AP_OK)
+        status = write_template(files, keys, err);
     json_decref(generation);
     return status;
 }

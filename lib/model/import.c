@@ -20,13 +20,6 @@
 /* Rows that are packed at a time: a multiple of 16 whose source stays in the cache. */
 enum { BUFFER_BYTES = 4 * 1024 * 1024 };
 
-/* Where the rows of a tensor begin in the source: behind others where tensors are fused. */
-typedef struct source_part {
-    const ap_gguf_tensor *tensor;
-    uint64_t row;
-    uint64_t skip; /* bytes of that row: a vector may be a part of one */
-} source_part;
-
 typedef struct import {
     const ap_source *source;
     const ap_arch *arch;
@@ -35,7 +28,7 @@ typedef struct import {
     bool has_widened; /* a tensor's type is only decoded, so it is kept as another */
     /* What will be written, and where it comes from. */
     ap_packed_tensor *tensors;
-    source_part *parts;
+    ap_source_part *parts;
     uint32_t count, room, idle_count;
     ap_arena *arena;
     uint64_t parameter_count, source_bytes_total, source_bytes_done;
@@ -46,66 +39,11 @@ typedef struct import {
 
 /* ---- Checking ---- */
 
-static ap_status read_architecture(import *im, ap_error *err)
-{
-    ap_str name, type;
-    AP_TRY(ap_gguf_get_str(im->source->keys, "general.architecture", &name, err));
-    if (ap_gguf_find(im->source->keys, AP_STR("general.type"))) {
-        AP_TRY(ap_gguf_get_str(im->source->keys, "general.type", &type, err));
-        if (!ap_str_is(type, "model"))
-            return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.type' is '%.*s'; a model is needed",
-                           (int)(type.len < 40 ? type.len : 40), type.ptr);
-    }
-    im->arch = ap_arch_find(name);
-    if (!im->arch)
-        return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.architecture' is '%.*s'; this release has: %s",
-                       (int)(name.len < 40 ? name.len : 40), name.ptr, ap_arch_names());
-    return AP_OK;
-}
-
-static ap_status read_vocab_count(import *im, ap_error *err)
-{
-    const ap_gguf_tensor *embedding = ap_source_find(im->source, AP_STR("token_embd.weight"));
-    if (!embedding)
-        return ap_fail(err, AP_E_FORMAT, "tensor 'token_embd.weight' is missing");
-    const ap_gguf_key *tokens = ap_gguf_find(im->source->keys, AP_STR("tokenizer.ggml.tokens"));
-    uint64_t rows = embedding->dims[1];
-    if (rows > AP_VOCAB_TOKENS_MAX)
-        return ap_fail(err, AP_E_LIMIT, "tensor 'token_embd.weight' has %" PRIu64 " rows; at most %d are allowed", rows,
-                       AP_VOCAB_TOKENS_MAX);
-    if (!tokens || tokens->count > rows)
-        return ap_fail(err, AP_E_FORMAT, "the vocabulary has %" PRIu64 " tokens, the embedding %" PRIu64 " rows",
-                       tokens ? tokens->count : 0, rows);
-    im->sizes.vocab_count = (uint32_t)rows;
-    return AP_OK;
-}
-
-/* Under its own name, or in a fused tensor; part->tensor is NULL if it is neither there nor needed. */
-static ap_status find_part(import *im, const ap_wanted *w, source_part *part, ap_error *err)
-{
-    const ap_gguf_tensor *fused = w->fused_total ? ap_source_find(im->source, ap_str_from(w->fused_name)) : NULL;
-    if (fused && ap_wanted_is_fused(w, fused->dims)) {
-        bool is_vector = w->rule->rows == AP_EXTENT_NONE;
-        uint64_t row = is_vector ? w->fused_first / fused->dims[0] : w->fused_first;
-        uint64_t within = is_vector ? w->fused_first % fused->dims[0] : 0;
-        *part = (source_part){fused, row, ap_source_row_bytes(fused) / fused->dims[0] * within};
-        return AP_OK;
-    }
-    *part = (source_part){.tensor = ap_source_find(im->source, ap_str_from(w->name))};
-    if (part->tensor)
-        return ap_wanted_check(w, part->tensor->dim_count, part->tensor->dims, err);
-    if (fused && !w->rule->is_optional)
-        return ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing; '%s' has %" PRIu64 " rows of %" PRIu64 ", not %" PRIu64 " of %u",
-                       w->name, w->fused_name, fused->dims[1] * fused->dims[2] * fused->dims[3], fused->dims[0], w->fused_total,
-                       w->columns);
-    return w->rule->is_optional ? AP_OK : ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", w->name);
-}
-
 static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *err)
 {
     import *im = context;
-    source_part part;
-    AP_TRY(find_part(im, wanted, &part, err));
+    ap_source_part part;
+    AP_TRY(ap_source_find_part(im->source, wanted, &part, err));
     const ap_gguf_tensor *source = part.tensor;
     if (!source) {
         if (wanted->rule->role == AP_ROLE_OUTPUT)
@@ -189,9 +127,7 @@ static ap_status count_tensor(void *context, const ap_wanted *wanted, ap_error *
 
 static ap_status plan(import *im, ap_error *err)
 {
-    AP_TRY(read_architecture(im, err));
-    AP_TRY(ap_hparams_read(&im->sizes, im->arch, im->source->keys, err));
-    AP_TRY(read_vocab_count(im, err));
+    AP_TRY(ap_source_sizes(im->source, &im->arch, &im->sizes, err));
     AP_TRY(ap_rules_walk(im->arch, &im->sizes, count_tensor, im, err));
     if (im->room > AP_GGUF_TENSORS_MAX)
         return ap_fail(err, AP_E_LIMIT, "a model of this shape has up to %u tensors; at most %d are allowed", im->room,
@@ -270,7 +206,7 @@ static const unsigned char *convert_rows(const ap_packed_tensor *t, const ap_ggu
 static ap_status write_tensor(import *im, uint32_t index, ap_gguf_writer *writer, const work_rows *work, ap_error *err)
 {
     const ap_packed_tensor *t = &im->tensors[index];
-    source_part part = im->parts[index];
+    ap_source_part part = im->parts[index];
     const ap_gguf_tensor *source = part.tensor;
     uint64_t source_row = ap_row_bytes(source->type, (uint32_t)t->columns);
     for (uint64_t row = 0; row < t->rows; row += work->rows_max) {

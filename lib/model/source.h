@@ -13,6 +13,7 @@
 #include "aperto.h"
 #include "base/map.h"
 #include "format/gguf.h"
+#include "model/rules.h"
 
 typedef struct ap_source ap_source;
 
@@ -51,5 +52,17 @@ const ap_gguf_tensor *ap_source_find(const ap_source *source, ap_str name);
 const unsigned char *ap_source_rows(const ap_source *source, const ap_gguf_tensor *tensor, uint64_t first, uint64_t count,
                                     unsigned char *room);
 uint64_t ap_source_row_bytes(const ap_gguf_tensor *tensor);
+
+/* The family and the sizes, the count of tokens included. */
+ap_status ap_source_sizes(const ap_source *source, const ap_arch **arch, ap_hparams *sizes, ap_error *err);
+
+/* Where the rows of a rule begin: behind others where tensors are fused. */
+typedef struct ap_source_part {
+    const ap_gguf_tensor *tensor;
+    uint64_t row;
+    uint64_t skip; /* bytes of that row: a vector may be a part of one */
+} ap_source_part;
+/* Under its own name, or in a fused tensor; part->tensor is NULL if it is neither there nor needed. */
+ap_status ap_source_find_part(const ap_source *source, const ap_wanted *wanted, ap_source_part *part, ap_error *err);
 
 #endif

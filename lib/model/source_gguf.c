@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "model/model.h"
 
 uint64_t ap_source_row_bytes(const ap_gguf_tensor *t)
 {
@@ -38,6 +39,69 @@ ap_status ap_source_open_files(ap_source *out, const ap_import_file *files, size
     size_t length = file_count ? strlen(files[0].name) : 0;
     bool is_gguf = length > 5 && strcmp(files[0].name + length - 5, ".gguf") == 0;
     return is_gguf ? ap_source_open_split(out, files, file_count, err) : ap_source_open_folder(out, files, file_count, err);
+}
+
+/* ---- What family, what sizes, which tensor ---- */
+
+static ap_status read_architecture(const ap_gguf *keys, const ap_arch **arch, ap_error *err)
+{
+    ap_str name, type;
+    AP_TRY(ap_gguf_get_str(keys, "general.architecture", &name, err));
+    if (ap_gguf_find(keys, AP_STR("general.type"))) {
+        AP_TRY(ap_gguf_get_str(keys, "general.type", &type, err));
+        if (!ap_str_is(type, "model"))
+            return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.type' is '%.*s'; a model is needed",
+                           (int)(type.len < 40 ? type.len : 40), type.ptr);
+    }
+    *arch = ap_arch_find(name);
+    if (!*arch)
+        return ap_fail(err, AP_E_UNSUPPORTED, "key 'general.architecture' is '%.*s'; this release has: %s",
+                       (int)(name.len < 40 ? name.len : 40), name.ptr, ap_arch_names());
+    return AP_OK;
+}
+
+static ap_status read_vocab_count(const ap_source *s, uint32_t *count, ap_error *err)
+{
+    const ap_gguf_tensor *embedding = ap_source_find(s, AP_STR("token_embd.weight"));
+    if (!embedding)
+        return ap_fail(err, AP_E_FORMAT, "tensor 'token_embd.weight' is missing");
+    const ap_gguf_key *tokens = ap_gguf_find(s->keys, AP_STR("tokenizer.ggml.tokens"));
+    uint64_t rows = embedding->dims[1];
+    if (rows > AP_VOCAB_TOKENS_MAX)
+        return ap_fail(err, AP_E_LIMIT, "tensor 'token_embd.weight' has %" PRIu64 " rows; at most %d are allowed", rows,
+                       AP_VOCAB_TOKENS_MAX);
+    if (!tokens || tokens->count > rows)
+        return ap_fail(err, AP_E_FORMAT, "the vocabulary has %" PRIu64 " tokens, the embedding %" PRIu64 " rows",
+                       tokens ? tokens->count : 0, rows);
+    *count = (uint32_t)rows;
+    return AP_OK;
+}
+
+ap_status ap_source_sizes(const ap_source *s, const ap_arch **arch, ap_hparams *sizes, ap_error *err)
+{
+    AP_TRY(read_architecture(s->keys, arch, err));
+    AP_TRY(ap_hparams_read(sizes, *arch, s->keys, err));
+    return read_vocab_count(s, &sizes->vocab_count, err);
+}
+
+ap_status ap_source_find_part(const ap_source *s, const ap_wanted *w, ap_source_part *part, ap_error *err)
+{
+    const ap_gguf_tensor *fused = w->fused_total ? ap_source_find(s, ap_str_from(w->fused_name)) : NULL;
+    if (fused && ap_wanted_is_fused(w, fused->dims)) {
+        bool is_vector = w->rule->rows == AP_EXTENT_NONE;
+        uint64_t row = is_vector ? w->fused_first / fused->dims[0] : w->fused_first;
+        uint64_t within = is_vector ? w->fused_first % fused->dims[0] : 0;
+        *part = (ap_source_part){fused, row, ap_source_row_bytes(fused) / fused->dims[0] * within};
+        return AP_OK;
+    }
+    *part = (ap_source_part){.tensor = ap_source_find(s, ap_str_from(w->name))};
+    if (part->tensor)
+        return ap_wanted_check(w, part->tensor->dim_count, part->tensor->dims, err);
+    if (fused && !w->rule->is_optional)
+        return ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing; '%s' has %" PRIu64 " rows of %" PRIu64 ", not %" PRIu64 " of %u",
+                       w->name, w->fused_name, fused->dims[1] * fused->dims[2] * fused->dims[3], fused->dims[0], w->fused_total,
+                       w->columns);
+    return w->rule->is_optional ? AP_OK : ap_fail(err, AP_E_FORMAT, "tensor '%s' is missing", w->name);
 }
 
 /* ---- A GGUF file ---- */

@@ -727,7 +727,8 @@ static bool has_usual_modes(const ap_split *split)
 const ap_split *ap_split_same(const ap_split *split)
 {
     for (unsigned i = 0; i < SPLIT_COUNT; i++)
-        if (memcmp(splits[i].stages, split->stages, sizeof split->stages) == 0 && has_usual_modes(split))
+        if (memcmp(splits[i].stages, split->stages, sizeof split->stages) == 0 && has_usual_modes(split) &&
+            splits[i].ignores_merges == split->ignores_merges)
             return &splits[i];
     return NULL;
 }

@@ -76,7 +76,7 @@ const char *ap_split_mode_text(ap_split_mode mode);
 /* Adds a stage, as a string, behind those there are.  AP_E_LIMIT, AP_E_UNSUPPORTED. */
 ap_status ap_split_add(ap_split *split, ap_str stage, ap_error *err);
 void ap_split_deinit(ap_split *split);
-/* The known pre-tokenizer with the same stages, or NULL. */
+/* The known pre-tokenizer with the same stages that treats merges alike, or NULL. */
 const ap_split *ap_split_same(const ap_split *split);
 /* All known names into *out, separated by ", ". */
 ap_status ap_split_names(ap_buf *out, ap_error *err);

@@ -753,6 +753,20 @@ static ap_status read_model(reader *r)
     return refuse(r, "model", type);
 }
 
+/* The name that GGUF has for these stages, if it has one: other readers of GGUF know no expressions. */
+static void name_stages(reader *r)
+{
+    ap_split stages = {.ignores_merges = r->out->ignore_merges > 0};
+    for (uint32_t i = 0; i < r->stage_count; i++) {
+        stages.stages[i] = (uint8_t)ap_split_scanner(r->stages[i]);
+        if (stages.stages[i] == AP_SCAN_NONE)
+            return; /* with a mode, or one of its own */
+    }
+    const ap_split *known = r->out->kind == AP_VOCAB_BPE ? ap_split_same(&stages) : NULL;
+    if (known)
+        r->out->pre = (ap_str){known->names, strcspn(known->names, " ")};
+}
+
 static ap_status publish(reader *r)
 {
     bool is_spaced = r->out->kind == AP_VOCAB_UNIGRAM || r->out->kind == AP_VOCAB_SPM;
@@ -768,6 +782,7 @@ static ap_status publish(reader *r)
     r->out->normalizer_count = r->step_count;
     r->out->split = stages;
     r->out->split_count = r->stage_count;
+    name_stages(r);
     return AP_OK;
 }
 

@@ -323,6 +323,25 @@ for type in 0 1 30; do
         [ "$(timeout 60 "$aperto" logits folder/ --tokens 5,1,200,64,5,9 --all --digest --kv-type f16)" = "$from_file" ] && ok || bad "type $type: folder and file differ"
     [ $type = 30 ] || rm -r folder same.gguf
 done
+# … and it becomes a GGUF file of the same bits, which no failure leaves half-written
+expect 0 "tensors" convert folder converted.gguf
+[ "$(timeout 60 "$aperto" logits ./converted.gguf --tokens 5,1,200,64,5,9 --all --digest)" = "$from_file" ] && ok || bad "the converted folder differs"
+expect 1 "exists already" convert folder converted.gguf
+expect 0 "" convert folder converted.gguf --force --json
+json 'd["tensors"] > 0 and d["written_bytes"] > 0'
+mkdir broken && cp folder/config.json broken && head -c 1000 folder/model.safetensors >broken/model.safetensors
+expect 1 "model.safetensors" convert broken refused.gguf
+expect 1 "cannot be created" convert folder missing/refused.gguf
+cp converted.gguf kept.gguf && expect 1 "" convert broken kept.gguf --force && cmp -s kept.gguf converted.gguf && ok || bad "a failure touched the file that was there"
+# … and a folder again
+expect 0 "tensors" convert converted.gguf again
+[ "$(timeout 60 "$aperto" logits ./again --tokens 5,1,200,64,5,9 --all --digest)" = "$from_file" ] && ok || bad "the folder that was written differs"
+expect 1 "exists already" convert converted.gguf again/
+expect 1 "strange name" convert converted.gguf refused.gguf
+expect 2 "" convert converted.gguf refused --shard 1
+expect 1 "no type of a folder" convert converted.gguf refused --type Q8_0
+head -c 3000 converted.gguf >cut.gguf && expect 1 "" convert cut.gguf refused
+[ -z "$(find . -name '*refused*' -o -name '*.new-*')" ] && ok || bad "a refused convert left a file: $(find . -name '*refused*' -o -name '*.new-*')"
 expect 0 "tiny" show ./folder
 expect 0 "is intact" verify ./folder
 expect 0 "folder" pull folder --as by-name

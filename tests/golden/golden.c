@@ -8,7 +8,7 @@
 
 #include "support.h"
 
-enum { FOLDERS_MAX = 100, FILES_MAX = 16, RECORD_BYTES_MAX = 32 << 20, RECORD_VALUES_MAX = 1 << 22, TOKENS_MAX = 256 };
+enum { FOLDERS_MAX = 100, RECORD_BYTES_MAX = 32 << 20, RECORD_VALUES_MAX = 1 << 22, TOKENS_MAX = 256 };
 
 static const char *path_of(const char *folder, const char *file)
 {
@@ -17,26 +17,36 @@ static const char *path_of(const char *folder, const char *file)
     return path;
 }
 
-ap_status golden_import(const char *folder, int packed, bool decode_to_f32, ap_import_report *report, ap_error *error)
+void golden_open(golden_folder *out, const char *folder)
 {
-    ap_import_file files[FILES_MAX];
-    static char names[FILES_MAX][256];
-    size_t count = 0;
+    *out = (golden_folder){.count = 0};
     DIR *dir = opendir(path_of(folder, NULL));
     assert_non_null(dir);
     for (struct dirent *entry; (entry = readdir(dir));) {
         if (entry->d_name[0] == '.' || strcmp(entry->d_name, "record.json") == 0)
             continue;
-        assert_true(count < FILES_MAX);
-        (void)snprintf(names[count], sizeof names[0], "%s", entry->d_name);
-        files[count].name = names[count];
-        assert_ok(ap_file_open(path_of(folder, entry->d_name), &files[count++].fd, err));
+        size_t i = out->count++;
+        assert_true(i < sizeof out->files / sizeof out->files[0]);
+        (void)snprintf(out->names[i], sizeof out->names[i], "%s", entry->d_name);
+        out->files[i].name = out->names[i];
+        assert_ok(ap_file_open(path_of(folder, entry->d_name), &out->files[i].fd, err));
     }
     closedir(dir);
+}
+
+void golden_close(golden_folder *folder)
+{
+    for (size_t i = 0; i < folder->count; i++)
+        close(folder->files[i].fd);
+}
+
+ap_status golden_import(const char *folder, int packed, bool decode_to_f32, ap_import_report *report, ap_error *error)
+{
+    golden_folder f;
+    golden_open(&f, folder);
     ap_import_options options = {.size = sizeof options, .decode_to_f32 = decode_to_f32};
-    ap_status status = ap_model_import_files(files, count, packed, &options, report, error);
-    for (size_t i = 0; i < count; i++)
-        close(files[i].fd);
+    ap_status status = ap_model_import_files(f.files, f.count, packed, &options, report, error);
+    golden_close(&f);
     return status;
 }
 
@@ -87,32 +97,86 @@ static double largest_of(const json_t *rows)
     return largest;
 }
 
-static double run_prompt(const ap_model *model, const ap_adapter *adapter, const json_t *prompt)
+typedef void row_function(void *context, size_t position, const float *logits, uint32_t count);
+
+/* Computes all rows of a prompt; gives back how many. */
+static size_t compute(const ap_model *model, const ap_adapter *adapter, const json_t *prompt, row_function *fn, void *context)
 {
     int32_t ids[TOKENS_MAX];
-    const json_t *tokens, *rows;
-    uint32_t context = 0;
+    const json_t *tokens;
+    uint32_t limit = 0;
     assert_ok(ap_json_get_array(prompt, "tokens", &tokens, err));
-    assert_ok(ap_json_get_array(prompt, "logits", &rows, err));
     if (ap_json_find(prompt, "context")) /* the limit decides which factors of a rotary embedding hold */
-        assert_ok(ap_json_get_u32(prompt, "context", &context, err));
+        assert_ok(ap_json_get_u32(prompt, "context", &limit, err));
     size_t count = json_array_size(tokens);
     assert_in_range(count, 1, TOKENS_MAX);
-    assert_int_equal(json_array_size(rows), count);
     for (size_t i = 0; i < count; i++)
         ids[i] = (int32_t)json_integer_value(json_array_get(tokens, i));
-    ap_engine_options options = {.size = sizeof options, .kv_type = AP_KV_F32, .threads = 1, .requests_max = 1, .context_tokens = context,
+    ap_engine_options options = {.size = sizeof options, .kv_type = AP_KV_F32, .threads = 1, .requests_max = 1, .context_tokens = limit,
                                  .adapter = adapter};
     ap_engine *engine;
+    assert_ok(ap_engine_create(&engine, model, &options, err));
+    assert_ok(ap_engine_logits(engine, ids, count, 0, false, fn, context, err));
+    ap_engine_destroy(&engine);
+    return count;
+}
+
+static double run_prompt(const ap_model *model, const ap_adapter *adapter, const json_t *prompt)
+{
+    const json_t *rows;
+    assert_ok(ap_json_get_array(prompt, "logits", &rows, err));
     comparison c = {.rows = rows};
     double largest = largest_of(rows);
-    assert_ok(ap_engine_create(&engine, model, &options, err));
-    assert_ok(ap_engine_logits(engine, ids, count, 0, false, compare_row, &c, err));
-    ap_engine_destroy(&engine);
+    size_t count = compute(model, adapter, prompt, compare_row, &c);
+    assert_int_equal(json_array_size(rows), count);
     assert_int_equal(c.seen, count);
     if (!(c.worst <= GOLDEN_TOLERANCE * largest))
         fail_msg("%zu tokens: a logit differs by %.2e of the largest, %.0e is allowed", count, c.worst / largest, GOLDEN_TOLERANCE);
     return c.worst / largest;
+}
+
+static void keep_row(void *context, size_t position, const float *logits, uint32_t count)
+{
+    assert_ok(ap_buf_add(context, logits, count * sizeof *logits, err));
+}
+
+static void keep_values(void *context, size_t sequence, const float *values, size_t rows, uint32_t columns)
+{
+    assert_ok(ap_buf_add(context, values, rows * columns * sizeof *values, err));
+}
+
+/* Of an encoder: what its head says of the final vectors. */
+static void encode(const ap_model *model, const json_t *prompt, ap_buf *all)
+{
+    int32_t ids[TOKENS_MAX];
+    const json_t *tokens;
+    assert_ok(ap_json_get_array(prompt, "tokens", &tokens, err));
+    size_t count = json_array_size(tokens);
+    assert_in_range(count, 1, TOKENS_MAX);
+    for (size_t i = 0; i < count; i++)
+        ids[i] = (int32_t)json_integer_value(json_array_get(tokens, i));
+    ap_engine_options options = {.size = sizeof options, .threads = 1, .requests_max = 1};
+    ap_engine *engine;
+    assert_ok(ap_engine_create(&engine, model, &options, err));
+    assert_ok(ap_engine_encode(engine, &(ap_sequence){ids, NULL, count}, 1, AP_ENCODE_SCORES, keep_values, all, err));
+    ap_engine_destroy(&engine);
+}
+
+ap_buf golden_logits(const ap_model *model, const json_t *record)
+{
+    ap_buf all = {0};
+    const json_t *prompts, *prompt;
+    size_t index;
+    assert_ok(ap_json_get_array(record, "prompts", &prompts, err));
+    json_array_foreach(prompts, index, prompt)
+    {
+        if (ap_model_info_of(model)->is_encoder)
+            encode(model, prompt, &all);
+        else
+            (void)compute(model, NULL, prompt, keep_row, &all);
+    }
+    assert_true(all.len > 0);
+    return all;
 }
 
 double golden_run(const ap_model *model, const ap_adapter *adapter, const json_t *record)

@@ -12,6 +12,15 @@
 /* Of the largest logit's magnitude. */
 #define GOLDEN_TOLERANCE 2e-5
 
+/* The files of a folder, open. */
+typedef struct golden_folder {
+    ap_import_file files[16];
+    char names[16][256];
+    size_t count;
+} golden_folder;
+void golden_open(golden_folder *out, const char *folder);
+void golden_close(golden_folder *folder);
+
 /* Packs the folder's files into `packed`. */
 ap_status golden_import(const char *folder, int packed, bool decode_to_f32, ap_import_report *report, ap_error *error);
 /* record.json; for the caller to json_decref. */
@@ -19,6 +28,8 @@ json_t *golden_record(const char *folder);
 /* Runs every prompt of a record (adapter NULL: none): fails the test if a logit is off by more than the tolerance, or another is the largest.
  * Returns the worst difference, relative to the largest logit of its prompt. */
 double golden_run(const ap_model *model, const ap_adapter *adapter, const json_t *record);
+/* The logits of all prompts (of an encoder its scores), one behind the other, as bits; for the caller to ap_buf_deinit. */
+ap_buf golden_logits(const ap_model *model, const json_t *record);
 
 /* Runs `test` once for each folder in "golden/NAME" with its name as *state; 1 if there is none. */
 int golden_each(const char *group, const char *parent, void (*test)(void **state));

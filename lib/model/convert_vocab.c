@@ -1,0 +1,99 @@
+/* convert_vocab.c - the files of the tokenizer out of GGUF keys.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "base/alloc.h"
+#include "model/convert.h"
+#include "model/vocabulary.h"
+#include "text/tokenizer_json.h"
+
+static int add_text(const char *bytes, size_t count, void *out) { return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1; }
+
+ap_status ap_convert_document_json(const ap_convert_options *options, const char *name, const json_t *json, ap_error *err)
+{
+    ap_buf text = {0};
+    ap_status status = AP_OK;
+    if (json_dump_callback(json, add_text, &text, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0)
+        status = ap_fail_nomem(err, text.len);
+    if (status == AP_OK)
+        status = ap_buf_add_char(&text, '\n', err);
+    if (status == AP_OK)
+        status = options->document(options->document_context, name, text.ptr, text.len, err);
+    ap_buf_deinit(&text);
+    return status;
+}
+
+/* The spelling of a special token, where there is one. */
+static void put_token(json_t *to, const char *name, const ap_vocab_source *source, int32_t id)
+{
+    if (id >= 0 && (uint32_t)id < source->token_count)
+        (void)json_object_set_new(to, name, json_stringn(source->tokens[id].ptr, source->tokens[id].len));
+}
+
+static void put_id(json_t *to, const char *name, int32_t id)
+{
+    if (id >= 0)
+        (void)json_object_set_new(to, name, json_integer(id));
+}
+
+static ap_status write_generation(const ap_vocab_source *source, const ap_convert_options *options, ap_error *err)
+{
+    const int32_t ends[] = {source->eos, source->eot, source->eom};
+    json_t *root = json_object(), *list = json_array();
+    for (size_t i = 0; i < 3; i++)
+        if (ends[i] >= 0)
+            (void)json_array_append_new(list, json_integer(ends[i]));
+    put_id(root, "bos_token_id", source->bos);
+    if (json_array_size(list) == 1)
+        put_id(root, "eos_token_id", (int32_t)json_integer_value(json_array_get(list, 0)));
+    else if (json_array_size(list) > 1)
+        (void)json_object_set(root, "eos_token_id", list);
+    put_id(root, "pad_token_id", source->pad);
+    ap_status status = ap_convert_document_json(options, "generation_config.json", root, err);
+    json_decref(list);
+    json_decref(root);
+    return status;
+}
+
+static ap_status write_config(const ap_gguf *keys, const ap_vocab_source *source, const ap_convert_options *options, ap_error *err)
+{
+    ap_str template = {0};
+    json_t *root = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast", "clean_up_tokenization_spaces", 0);
+    if (!root)
+        return ap_fail_nomem(err, 256);
+    put_token(root, "bos_token", source, source->bos);
+    put_token(root, "eos_token", source, source->eos);
+    put_token(root, "unk_token", source, source->unk);
+    put_token(root, "pad_token", source, source->pad);
+    ap_status status = ap_convert_document_json(options, "tokenizer_config.json", root, err);
+    json_decref(root);
+    if (status == AP_OK && ap_gguf_get_str(keys, "tokenizer.chat_template", &template, NULL) == AP_OK)
+        status = options->document(options->document_context, "chat_template.jinja", template.ptr, template.len, err);
+    return status;
+}
+
+static ap_status write_tokenizer(const ap_vocab_source *source, const ap_convert_options *options, ap_error *err)
+{
+    ap_buf text = {0};
+    ap_status status = ap_tokenizer_json_write(source, &text, err);
+    if (status == AP_OK)
+        status = options->document(options->document_context, "tokenizer.json", text.ptr, text.len, err);
+    ap_buf_deinit(&text);
+    return status;
+}
+
+ap_status ap_convert_vocab(const ap_gguf *keys, const ap_convert_options *options, ap_error *err)
+{
+    ap_arena arena = {0};
+    ap_vocab_source source;
+    ap_status status = ap_vocab_source_read(&source, &arena, keys, err);
+    if (status == AP_OK)
+        status = write_generation(&source, options, err);
+    if (status == AP_OK && !ap_vocab_has_ids_only(keys)) {
+        status = write_tokenizer(&source, options, err);
+        if (status == AP_OK)
+            status = write_config(keys, &source, options, err);
+    }
+    ap_arena_deinit(&arena);
+    return status;
+}
