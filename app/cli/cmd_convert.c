@@ -198,9 +198,11 @@ static ap_status publish(new_folder *f, ap_error *err)
     unsigned done = 0;
     for (; done < f->count && status == AP_OK; done++) {
         ap_file_new *file = &f->files[done];
-        (void)snprintf(file->path, sizeof file->path, "%s/%s", temporary, f->names[done]);
+        char name[NAME_BYTES]; /* a copy: both stand in *f */
+        memcpy(name, f->names[done], sizeof name);
+        (void)snprintf(file->path, sizeof file->path, "%s/%s", temporary, name);
         if (!file->has_name)
-            (void)snprintf(file->temporary, sizeof file->temporary, "%s/%s.new-XXXXXX", temporary, f->names[done]);
+            (void)snprintf(file->temporary, sizeof file->temporary, "%s/%s.new-XXXXXX", temporary, name);
         status = ap_file_new_commit(file, 0644, err);
     }
     if (status == AP_OK && (chmod(temporary, 0755) != 0 || rename(temporary, f->target) != 0))
