@@ -172,7 +172,7 @@ static ap_status find_pooling(const ap_hf_files *files, const json_t *config, co
 ap_status ap_hf_encoder_write(const ap_hf_files *files, const json_t *config, const ap_arch *arch, ap_gguf_writer *keys, ap_error *err)
 {
     ap_str class_name;
-    uint32_t pooling, types;
+    uint32_t pooling = RANK, types;
     bool has_pooling;
     AP_TRY(ap_json_get_str(config, "architectures.0", &class_name, err));
     bool has_labels = ends_with(class_name, "ForSequenceClassification");
