@@ -209,18 +209,18 @@ static ap_status take_gguf(const ap_hub_tree *tree, const gguf *model, ap_hub_ch
 
 static bool is_weights(const char *path) { return ends_with(path, ".safetensors"); }
 
-static bool has_folder(const ap_hub_tree *tree, bool (*is_model_file)(const char *name))
+static bool has_folder(const ap_hub_tree *tree, bool (*is_model_file)(const char *path))
 {
     bool has_config = false, has_weights = false;
     for (size_t i = 0; i < tree->count; i++) {
         const char *path = tree->files[i].path;
         has_config = has_config || strcmp(path, "config.json") == 0;
-        has_weights = has_weights || (!strchr(path, '/') && is_weights(path) && is_model_file(path));
+        has_weights = has_weights || (is_weights(path) && is_model_file(path));
     }
     return has_config && has_weights;
 }
 
-static ap_status take_folder(const ap_hub_tree *tree, bool (*is_model_file)(const char *name), ap_hub_choice *out, ap_error *err)
+static ap_status take_folder(const ap_hub_tree *tree, bool (*is_model_file)(const char *path), ap_hub_choice *out, ap_error *err)
 {
     bool has_single = false;
     out->is_folder = true;
@@ -228,7 +228,7 @@ static ap_status take_folder(const ap_hub_tree *tree, bool (*is_model_file)(cons
         has_single = has_single || strcmp(tree->files[i].path, "model.safetensors") == 0;
     for (size_t i = 0; i < tree->count; i++) {
         const char *path = tree->files[i].path;
-        if (strchr(path, '/') || !is_model_file(path) || (has_single && is_weights(path) && strcmp(path, "model.safetensors") != 0))
+        if (!is_model_file(path) || (has_single && is_weights(path) && strcmp(path, "model.safetensors") != 0))
             continue;
         if (out->count == AP_HUB_CHOSEN_MAX)
             return ap_fail(err, AP_E_LIMIT, "the repository has more than %d files of a model", AP_HUB_CHOSEN_MAX);
@@ -261,7 +261,7 @@ static ap_status refuse_nothing(const ap_hub_tree *tree, const ap_hub_source *so
 
 /* ---- Both ---- */
 
-static ap_status choose(const ap_hub_tree *tree, const ap_hub_source *source, bool (*is_model_file)(const char *name), const gguf *models,
+static ap_status choose(const ap_hub_tree *tree, const ap_hub_source *source, bool (*is_model_file)(const char *path), const gguf *models,
                         size_t count, ap_hub_choice *out, ap_error *err)
 {
     const gguf *model = models;
@@ -279,7 +279,7 @@ static ap_status choose(const ap_hub_tree *tree, const ap_hub_source *source, bo
     return take_gguf(tree, model, out, err);
 }
 
-ap_status ap_hub_choose(const ap_hub_tree *tree, const ap_hub_source *source, bool (*is_model_file)(const char *name),
+ap_status ap_hub_choose(const ap_hub_tree *tree, const ap_hub_source *source, bool (*is_model_file)(const char *path),
                         ap_hub_choice *out, ap_error *err)
 {
     gguf *models = NULL;
@@ -295,7 +295,8 @@ ap_status ap_hub_choose(const ap_hub_tree *tree, const ap_hub_source *source, bo
         const ap_hub_file *f = out->files[i];
         out->bytes += f->bytes; /* at most 300 times 2^44 */
         ap_hash_add(&hash, f->sha256[0] ? f->sha256 : f->sha1, f->sha256[0] ? 64 : 40);
-        ap_hash_add(&hash, ap_hub_plain_name(f), strlen(ap_hub_plain_name(f)) + 1);
+        const char *name = out->is_folder ? f->path : ap_hub_plain_name(f); /* as it will lie here */
+        ap_hash_add(&hash, name, strlen(name) + 1);
     }
     ap_hash_end(&hash, out->digest);
     return AP_OK;

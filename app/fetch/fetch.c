@@ -195,17 +195,39 @@ static ap_status check_room(const ap_fetched *f, uint64_t bytes, uint64_t there,
                    f->folder, (double)room / 1e6);
 }
 
+/* Where a chosen file will lie: in `folder`, or in one below it, as in its repository.  The caller closes *out. */
+static ap_status open_place(int folder, const ap_hub_choice *choice, const ap_hub_file *file, int *out, ap_error *err)
+{
+    const char *name = ap_hub_plain_name(file);
+    char below[AP_HUB_PATH_MAX + 1];
+    if (!choice->is_folder || name == file->path) {
+        *out = fcntl(folder, F_DUPFD_CLOEXEC, 0);
+    } else {
+        (void)snprintf(below, sizeof below, "%.*s", (int)(name - file->path - 1), file->path);
+        bool is_there = mkdirat(folder, below, 0755) == 0 || errno == EEXIST;
+        *out = is_there ? openat(folder, below, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    }
+    return *out >= 0 ? AP_OK : ap_fail(err, AP_E_IO, "the folder of '%.100s' cannot be made: %s", file->path, strerror(errno));
+}
+
 static ap_status fetch_hub(looked *l, int folder, const ap_fetched *f, ap_error *err)
 {
     uint64_t there = 0, before = 0;
-    for (size_t i = 0; i < l->choice.count; i++)
-        there += ap_transfer_bytes_there(folder, ap_hub_plain_name(l->choice.files[i]));
-    AP_TRY(check_room(f, l->state.bytes, there, err));
+    ap_status status = AP_OK;
+    int place;
     for (size_t i = 0; i < l->choice.count; i++) {
-        AP_TRY(ap_hub_fetch(l->transfer, &l->settings, &l->hub, l->commit, l->choice.files[i], folder, before, l->state.bytes, err));
-        before += l->choice.files[i]->bytes;
+        AP_TRY(open_place(folder, &l->choice, l->choice.files[i], &place, err));
+        there += ap_transfer_bytes_there(place, ap_hub_plain_name(l->choice.files[i]));
+        close(place);
     }
-    return AP_OK;
+    AP_TRY(check_room(f, l->state.bytes, there, err));
+    for (size_t i = 0; i < l->choice.count && status == AP_OK; i++) {
+        AP_TRY(open_place(folder, &l->choice, l->choice.files[i], &place, err));
+        status = ap_hub_fetch(l->transfer, &l->settings, &l->hub, l->commit, l->choice.files[i], place, before, l->state.bytes, err);
+        before += l->choice.files[i]->bytes;
+        close(place);
+    }
+    return status;
 }
 
 static ap_status fetch_web(looked *l, int folder, const ap_fetched *f, bool is_same_state, ap_error *err)

@@ -28,7 +28,7 @@ struct ap_fetch_state;
 
 typedef struct ap_fetch_options {
     const char *folder;                        /* of all downloads; made when needed */
-    bool (*is_model_file)(const char *name);   /* which files of a folder belong to a model in safetensors */
+    bool (*is_model_file)(const char *path);   /* which files of a folder belong to a model in safetensors */
     const volatile sig_atomic_t *stop;         /* becomes 1 when the user has enough; may be NULL */
     ap_progress *progress;                     /* bytes of all files; may be NULL */
     void (*note)(void *context, const char *line); /* what the user should know meanwhile; may be NULL */

@@ -74,8 +74,8 @@ const char *ap_hub_plain_name(const ap_hub_file *file);
 /* Adds the files of one page of the tree. */
 ap_status ap_hub_read_page(ap_hub_tree *tree, ap_str json, ap_error *err);
 void ap_hub_tree_deinit(ap_hub_tree *tree);
-/* `is_model_file` tells which names of a folder belong to a model in safetensors. */
-ap_status ap_hub_choose(const ap_hub_tree *tree, const ap_hub_source *source, bool (*is_model_file)(const char *name),
+/* `is_model_file` tells which paths in a folder belong to a model in safetensors. */
+ap_status ap_hub_choose(const ap_hub_tree *tree, const ap_hub_source *source, bool (*is_model_file)(const char *path),
                         ap_hub_choice *out, ap_error *err);
 
 /* Asks for commit and tree. */

@@ -83,21 +83,13 @@ static bool read_note(const char *path, ap_fetch_state *out)
 static ap_status write_note(const char *path, const ap_fetch_state *state, ap_error *err)
 {
     char file_path[AP_FETCH_PATH_ROOM];
-    ap_file_new file;
     json_t *root = json_pack("{s:s, s:s, s:I}", "source", state->source, "revision", state->revision, "bytes", (json_int_t)state->bytes);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     if (!text)
         return ap_fail(err, AP_E_FORMAT, "the source calls its state by a name that is not UTF-8");
     (void)snprintf(file_path, sizeof file_path, "%.4070s/pull.json", path);
-    ap_status status = ap_file_new_begin(&file, file_path, err);
-    if (status == AP_OK) {
-        status = ap_file_write_all(file.fd, text, strlen(text), err);
-        if (status == AP_OK)
-            status = ap_file_new_commit(&file, 0644, err);
-        else
-            ap_file_new_abort(&file);
-    }
+    ap_status status = ap_file_replace(file_path, text, strlen(text), 0644, err);
     free(text);
     return status;
 }

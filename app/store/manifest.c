@@ -187,15 +187,7 @@ ap_status ap_manifest_write(const char *path, const ap_manifest *m, ap_error *er
     json_decref(root);
     if (!text)
         return ap_fail(err, AP_E_FORMAT, "the manifest of '%s' cannot be written: a text in the model is not UTF-8", m->now.name);
-    ap_file_new file;
-    ap_status status = ap_file_new_begin(&file, path, err);
-    if (status == AP_OK) {
-        status = ap_file_write_all(file.fd, text, strlen(text), err);
-        if (status == AP_OK)
-            status = ap_file_new_commit(&file, 0644, err);
-        else
-            ap_file_new_abort(&file);
-    }
+    ap_status status = ap_file_replace(path, text, strlen(text), 0644, err);
     free(text);
     return status;
 }

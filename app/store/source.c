@@ -40,16 +40,19 @@ static bool is_pickle(const char *name)
     return ends_with(name, ".bin") || ends_with(name, ".pt") || ends_with(name, ".pth") || ends_with(name, ".ckpt");
 }
 
-bool ap_store_is_model_file(const char *name)
+/* How an embedding is made of the model's vectors stands in a folder of its own. */
+static const char pooling_file[] = "1_Pooling/config.json";
+
+bool ap_store_is_model_file(const char *path)
 {
     static const char *const names[] = {
         "config.json", "generation_config.json", "modules.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer.model",
         "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json",
         "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "tiktoken.model"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0)
+        if (strcmp(path, names[i]) == 0)
             return true;
-    return is_weights(name);
+    return strcmp(path, pooling_file) == 0 || (!strchr(path, '/') && is_weights(path));
 }
 
 typedef struct found_names {
@@ -116,19 +119,17 @@ static ap_status add_file(ap_store_source *s, const char *path, char *take_name,
     return ap_file_open(path, &s->fds[s->count++], err);
 }
 
-/* How an embedding is made of the model's vectors stands in a folder of its own. */
 static ap_status add_pooling(ap_store_source *s, const char *path, ap_error *err)
 {
-    static const char file[] = "1_Pooling/config.json";
     char full[AP_STORE_PATH_ROOM];
-    if (snprintf(full, sizeof full, "%s/%s", path, file) >= (int)sizeof full)
+    if (snprintf(full, sizeof full, "%s/%s", path, pooling_file) >= (int)sizeof full)
         return ap_fail(err, AP_E_LIMIT, "the path is longer than %zu bytes", sizeof full - 1);
     if (access(full, F_OK) != 0)
         return AP_OK;
     if (s->count == FILES_MAX)
         return ap_fail(err, AP_E_LIMIT, "the folder has more than %d files of a model", FILES_MAX);
-    char *name = ap_strndup(file, strlen(file));
-    return name ? add_file(s, full, name, err) : ap_fail_nomem(err, sizeof file);
+    char *name = ap_strndup(pooling_file, strlen(pooling_file));
+    return name ? add_file(s, full, name, err) : ap_fail_nomem(err, sizeof pooling_file);
 }
 
 static ap_status open_folder(ap_store_source *s, const char *path, found_names *f, ap_error *err)

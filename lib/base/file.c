@@ -217,6 +217,17 @@ ap_status ap_file_new_commit(ap_file_new *file, unsigned mode, ap_error *err)
     return ap_file_sync_folder_of(file->path, err);
 }
 
+ap_status ap_file_replace(const char *path, const void *bytes, size_t count, unsigned mode, ap_error *err)
+{
+    ap_file_new file;
+    AP_TRY(ap_file_new_begin(&file, path, err));
+    ap_status status = ap_file_write_all(file.fd, bytes, count, err);
+    if (status == AP_OK)
+        return ap_file_new_commit(&file, mode, err);
+    ap_file_new_abort(&file);
+    return status;
+}
+
 ap_status ap_file_make_folders(const char *path, unsigned mode, ap_error *err)
 {
     char part[4096];

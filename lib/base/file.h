@@ -52,6 +52,8 @@ typedef struct ap_file_new {
 ap_status ap_file_new_begin(ap_file_new *file, const char *path, ap_error *err);
 ap_status ap_file_new_commit(ap_file_new *file, unsigned mode, ap_error *err);
 void ap_file_new_abort(ap_file_new *file);
+/* All of it at once: `path` has these bytes, or what it had before. */
+ap_status ap_file_replace(const char *path, const void *bytes, size_t count, unsigned mode, ap_error *err);
 
 /* Waits until the entry `path` of its folder is on the disk. */
 ap_status ap_file_sync_folder_of(const char *path, ap_error *err);

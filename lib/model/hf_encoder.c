@@ -90,12 +90,15 @@ static ap_status write_labels(const json_t *config, const ap_arch *arch, ap_gguf
 
 /* ---- Pooling ---- */
 
+/* Steps that are known; a pooling that is named must be there, for another one would give other numbers. */
 static ap_status check_modules(const ap_hf_files *files, ap_error *err)
 {
     static const char *const known[] = {".Transformer", ".Pooling", ".Normalize"};
     json_t *modules;
     const json_t *module;
     size_t index;
+    ap_str pooling;
+    bool has_pooling = ap_hf_files_find(files, AP_HF_POOLING_FILE, &pooling);
     AP_TRY(ap_hf_files_list(files, "modules.json", &modules, err));
     ap_status status = AP_OK;
     json_array_foreach(modules, index, module) {
@@ -106,6 +109,8 @@ static ap_status check_modules(const ap_hf_files *files, ap_error *err)
         if (status == AP_OK && !is_known)
             status = ap_fail(err, AP_E_UNSUPPORTED, "modules.json: '%zu.type' is '%.100s'; this release has Transformer, Pooling and Normalize",
                              index, type ? type : "");
+        if (status == AP_OK && ends_with(ap_str_from(type), ".Pooling") && !has_pooling)
+            status = ap_fail(err, AP_E_FORMAT, "modules.json: '%zu' is a pooling, and the folder has no %s", index, AP_HF_POOLING_FILE);
     }
     json_decref(modules);
     return status;

@@ -201,8 +201,10 @@ static ap_status add_word(work *w, ap_str word, word_adder *add)
     bool is_known;
     seen_word *slot = place_of(w, word, &hash);
     AP_TRY(recall(w, slot, hash, word, &is_known));
-    if (is_known)
+    if (is_known) {
+        w->missed = false; /* a word with an unknown token depends on what is around it, and is not remembered */
         return AP_OK;
+    }
     size_t before = w->out->count, replaced = w->out->replaced;
     AP_TRY(add(w, word));
     remember(w, slot, hash, word, before, replaced);
@@ -306,24 +308,7 @@ static ap_status merge_segment(work *w, ap_str s)
     return merge_symbols(w, (ap_str){s.ptr + begin, s.len - begin}, symbols, count);
 }
 
-/* A segment's ids do not depend on what is around it but for unknown tokens in a row, and those are not remembered. */
-static ap_status add_segment(work *w, ap_str s)
-{
-    uint32_t hash;
-    bool is_known;
-    seen_word *slot = place_of(w, s, &hash);
-    AP_TRY(recall(w, slot, hash, s, &is_known));
-    if (is_known) {
-        w->missed = false;
-        return AP_OK;
-    }
-    size_t before = w->out->count, replaced = w->out->replaced;
-    AP_TRY(merge_segment(w, s));
-    remember(w, slot, hash, s, before, replaced);
-    return AP_OK;
-}
-
-/* Cuts where no token holds the two characters side by side. */
+/* Cuts where no token holds the two characters side by side: a segment's ids do not depend on what is around it. */
 static ap_status merge_spm(work *w, ap_str s)
 {
     size_t n;
@@ -341,7 +326,7 @@ static ap_status merge_spm(work *w, ap_str s)
             if (next < 0 || !ap_tokenizer_joins(w->t, (uint32_t)code, (uint32_t)next))
                 break;
         }
-        AP_TRY(add_segment(w, (ap_str){s.ptr + begin, i - begin}));
+        AP_TRY(add_word(w, (ap_str){s.ptr + begin, i - begin}, merge_segment));
     }
     return AP_OK;
 }

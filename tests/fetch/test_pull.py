@@ -139,6 +139,22 @@ run("rm", "--yes", "folder")
 local = run("pull", source, "--as", "local")
 good(pull("hf:org/folder"), "folder: ", "again")
 check(show("folder")["source_sha256"] == show("local")["source_sha256"], "is what a local folder of these files is")
+# An embedding model says in a folder of its own how its vectors become one.
+bert = os.path.join(os.environ["APERTO_TESTS"], "golden", "arch", "bert")
+embed = os.path.join(work, "embed")
+os.makedirs(os.path.join(embed, "1_Pooling"))
+embedding = {name: open(os.path.join(bert, name), "rb").read() for name in ("config.json", "model.safetensors")}
+embedding["1_Pooling/config.json"] = b'{"pooling_mode_cls_token": true}'
+embedding["modules.json"] = b"[]"
+for name, data in embedding.items():
+    with open(os.path.join(embed, name), "wb") as file:
+        file.write(data)
+hub.add("org/embed", embedding | {"2_Dense/config.json": b"{}"})
+good(pull("hf:org/embed", "--as", "embed"), "embed: ", "a folder with a folder in it")
+check(hub.asked("1_Pooling") and not hub.asked("2_Dense"), "of folders in it only that of the pooling is fetched")
+run("pull", embed, "--as", "embed-local")
+check(show("embed")["source_sha256"] == show("embed-local")["source_sha256"], "is what a local folder of these files is as well")
+check(downloads() == [], "and leaves nothing")
 hub.add("org/both", files | {"m.Q8_0.gguf": first})
 refused(pull("hf:org/both"), "':safetensors'", "both forms")
 good(pull("hf:org/both:safetensors", "--as", "both"), "both: ", "the one")

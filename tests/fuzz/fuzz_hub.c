@@ -48,8 +48,9 @@ static void choose(const ap_hub_tree *tree, const char *file)
     hold(choice.count >= 1 && choice.count <= AP_HUB_CHOSEN_MAX && strlen(choice.digest) == 64);
     for (size_t i = 0; i < choice.count; i++) {
         hold(!strchr(ap_hub_plain_name(choice.files[i]), '/'));
-        for (size_t k = 0; k < i; k++)
-            hold(strcmp(ap_hub_plain_name(choice.files[i]), ap_hub_plain_name(choice.files[k])) != 0);
+        for (size_t k = 0; k < i; k++) /* no two lie in one place */
+            hold(choice.is_folder ? strcmp(choice.files[i]->path, choice.files[k]->path) != 0
+                                  : strcmp(ap_hub_plain_name(choice.files[i]), ap_hub_plain_name(choice.files[k])) != 0);
     }
     ap_hub_source_write(&source, &choice, text);
     hold(strlen(text) < sizeof text - 1);

@@ -147,6 +147,7 @@ static void what_changes_the_numbers_is_refused(void **state)
         {{PLAIN_BERT, .pooling = "{\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": true}"}, "2 poolings"},
         {{PLAIN_BERT, .pooling = "{}"}, "0 poolings"},
         {{PLAIN_BERT, .pooling = "[]"}, POOLING_FILE},
+        {{PLAIN_BERT, .modules = "[" MODULE("Transformer") ", " MODULE("Pooling") "]"}, POOLING_FILE},
         {{PLAIN_BERT, .modules = "[" MODULE("Transformer") ", " MODULE("Dense") "]"}, "Dense"},
         {{PLAIN_BERT, .modules = "{}"}, "modules.json"},
         {{"bert", .set = "{\"architectures\": [\"BertModel\"]}"}, "classifier."},
