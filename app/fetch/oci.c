@@ -174,7 +174,7 @@ typedef struct upload {
     const char *ptr; /* the bytes in memory */
     const ap_oci_blob *blob;
     char *location; /* AP_ADDRESS_ROOM: where the next piece goes */
-    unsigned char *piece;
+    unsigned char *piece; /* room for chunk_bytes, or for the blob where that is less */
     uint64_t sent, chunk_bytes;
     unsigned begins;
     ap_progress *progress;
@@ -217,6 +217,18 @@ static ap_status is_there(ap_oci *o, const ap_oci_blob *blob, bool *out, ap_erro
     return status;
 }
 
+/* Pieces are as long as the registry wants; each upload may ask for other ones. */
+static ap_status set_chunk(upload *u, uint64_t bytes, ap_error *err)
+{
+    uint64_t room = bytes < u->blob->bytes ? bytes : u->blob->bytes + 1;
+    unsigned char *piece = ap_realloc(u->piece, (size_t)room);
+    if (!piece)
+        return ap_fail_nomem(err, (size_t)room);
+    u->piece = piece;
+    u->chunk_bytes = bytes;
+    return AP_OK;
+}
+
 static ap_status begin_upload(upload *u, ap_error *err)
 {
     ap_oci *o = u->oci;
@@ -234,16 +246,16 @@ static ap_status begin_upload(upload *u, ap_error *err)
         status = take_location(u, address, &answer->head, err);
     if (status == AP_OK && ++u->begins > FAILURES_MAX)
         status = ap_fail(err, AP_E_IO, "the registry '%s' forgot %d uploads of the same blob", o->ref.host, FAILURES_MAX);
+    uint64_t wanted = 0;
     u->sent = 0;
-    u->chunk_bytes = CHUNK_BYTES;
     if (status == AP_OK && ap_transfer_header(&answer->head, "oci-chunk-min-length", &least)) {
-        uint64_t wanted = 0;
         for (size_t i = 0; i < least.len && least.ptr[i] >= '0' && least.ptr[i] <= '9' && wanted <= CHUNK_BYTES_MAX; i++)
             wanted = wanted * 10 + (uint64_t)(least.ptr[i] - '0');
         if (wanted > CHUNK_BYTES_MAX)
             status = ap_fail(err, AP_E_LIMIT, "the registry '%s' wants pieces of more than %d bytes", o->ref.host, CHUNK_BYTES_MAX);
-        u->chunk_bytes = wanted > CHUNK_BYTES ? wanted : CHUNK_BYTES;
     }
+    if (status == AP_OK)
+        status = set_chunk(u, wanted > CHUNK_BYTES ? wanted : CHUNK_BYTES, err);
     ap_transfer_answer_deinit(answer);
     ap_free(answer);
     return status;
@@ -337,9 +349,6 @@ static ap_status send_all(upload *u, ap_error *err)
 {
     unsigned failures = 0;
     AP_TRY(begin_upload(u, err));
-    u->piece = ap_alloc(u->chunk_bytes < u->blob->bytes ? u->chunk_bytes : u->blob->bytes + 1);
-    if (!u->piece)
-        return ap_fail_nomem(err, u->chunk_bytes);
     while (u->sent < u->blob->bytes) {
         uint64_t left = u->blob->bytes - u->sent, before = u->sent;
         size_t count = (size_t)(left < u->chunk_bytes ? left : u->chunk_bytes);

@@ -25,6 +25,7 @@ class Registry:
         self.forget_uploads = 0   # so many pieces find no upload
         self.drop_location = False
         self.min_chunk = None
+        self.grow_chunk = 0       # by so much more with each upload
         self.upload_to = None     # another registry takes the bytes
         outer = self
 
@@ -126,6 +127,7 @@ class Registry:
             headers = {} if self.drop_location else {"Location": at + name + "?state=1"}
             if self.min_chunk:
                 headers["OCI_Chunk_Min_Length"] = str(self.min_chunk)
+                self.min_chunk += self.grow_chunk
             return h.answer(202, **headers)
         if url.path in self.uploads:
             return self.take_upload(h, url, length)

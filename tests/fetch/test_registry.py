@@ -225,6 +225,12 @@ registry.min_chunk = 1 << 40
 expect(1, "wants pieces of more than", "push", "tiny", f"{at}/up/x:1")
 registry.min_chunk = 20 << 20
 expect(0, "", "push", "./large.gguf", f"{at}/up/x:2")
+# The second upload of a blob may ask for longer pieces than the first.
+registry.blobs.clear()
+registry.min_chunk, registry.grow_chunk, registry.forget_uploads = 17 << 20, 16 << 20, 1
+expect(0, "", "push", "./large.gguf", f"{at}/up/x:3")
+check(digest(open("large.gguf", "rb").read()) in registry.blobs and registry.forget_uploads == 0, "pieces that grow")
+registry.min_chunk, registry.grow_chunk = None, 0
 
 # ---- Words ----
 for bad, word in (("oci://", "is no address"), ("oci:x", "is no address"), (f"{at}/x", "no state"), (f"{at}/X:y", "repository"), (f"{at}/a//b:y", "repository"),
