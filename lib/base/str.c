@@ -6,6 +6,26 @@
 
 #include "base/alloc.h"
 
+ap_str ap_str_next_line(ap_str *rest)
+{
+    const char *end = memchr(rest->ptr, '\n', rest->len);
+    size_t n = end ? (size_t)(end - rest->ptr) : rest->len;
+    ap_str line = {rest->ptr, n};
+    *rest = (ap_str){rest->ptr + n + (end != NULL), rest->len - n - (end != NULL)};
+    if (line.len && line.ptr[line.len - 1] == '\r')
+        line.len--;
+    return line;
+}
+
+void ap_str_append(char *text, size_t room, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text + used, room - used, format, args);
+    va_end(args);
+}
+
 ap_status ap_buf_reserve(ap_buf *buf, size_t more, ap_error *err)
 {
     if (more > SIZE_MAX / 2 - buf->len - 1)

@@ -27,6 +27,11 @@ static inline bool ap_str_starts(ap_str a, ap_str prefix)
     return a.len >= prefix.len && (prefix.len == 0 || memcmp(a.ptr, prefix.ptr, prefix.len) == 0);
 }
 
+/* The next line of a text, without its end (\n or \r\n), taken off `rest`; the last may have no end. */
+ap_str ap_str_next_line(ap_str *rest);
+/* Adds to the text that is in `text`, of `room` bytes with its NUL; what does not fit is left out. */
+void ap_str_append(char *text, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /* A buffer that grows up to `limit` bytes.  Zero is a valid empty buffer with
  * no limit but memory.  The bytes are always followed by a NUL once anything
  * was added.  After a failure the content is unchanged. */

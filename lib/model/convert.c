@@ -245,17 +245,16 @@ static ap_status write_file(plan *p, int out_fd, ap_error *err)
 static void write_notes(const plan *p)
 {
     char *notes = p->report->notes;
-    size_t room = sizeof p->report->notes, used = 0;
+    size_t room = sizeof p->report->notes;
     if (p->source->note)
-        used = (size_t)snprintf(notes, room, "%s", p->source->note);
+        ap_str_append(notes, room, "%s", p->source->note);
     const ap_gguf *keys = p->source->keys;
     ap_str model = {0};
     (void)ap_gguf_get_str(keys, "tokenizer.ggml.model", &model, NULL);
     if (ap_vocab_has_ids_only(keys))
-        (void)snprintf(notes + used, room - used, "The folder has no tokenizer: the model takes token ids and no text. ");
+        ap_str_append(notes, room, "The folder has no tokenizer: the model takes token ids and no text. ");
     else if (ap_str_is(model, "gpt2") && !ap_gguf_find(keys, AP_STR("tokenizer.ggml.pre")))
-        (void)snprintf(notes + used, room - used,
-                       "GGUF has no name for this pre-tokenizer: it stands under a key of our own, and other programs would cut text otherwise. ");
+        ap_str_append(notes, room, "GGUF has no name for this pre-tokenizer: it stands under a key of our own, and other programs would cut text otherwise. ");
 }
 
 ap_status ap_model_convert_to_gguf(const ap_import_file *files, size_t file_count, int out_fd, const ap_convert_options *options,

@@ -39,7 +39,7 @@ typedef struct folder {
     ap_hf_quantization quantization;
     uint32_t rounded_4_bits, rounded_fp8; /* matrices that no packed type holds exactly */
     bool has_idle_scales;
-    char note[256];
+    char note[400];
     uint32_t positions_skipped;
     bool is_tied; /* an output matrix in the file repeats the embedding */
     bool must_have_output;
@@ -410,16 +410,16 @@ static const unsigned char *folder_rows(const ap_source *s, uint32_t tensor, uin
 /* What does not stay as it is, for people. */
 static void write_note(folder *f)
 {
-    size_t used = 0, room = sizeof f->note;
+    char *note = f->note;
+    size_t room = sizeof f->note;
     if (f->files.has_pictures)
-        used += (size_t)snprintf(f->note, room, "The model reads pictures; its text part is taken, and takes text alone. ");
+        ap_str_append(note, room, "The model reads pictures; its text part is taken, and takes text alone. ");
     if (f->rounded_4_bits)
-        used += (size_t)snprintf(f->note + used, room - used, "%u matrices whose groups no packed 4-bit type holds were rounded to Q8_0. ", f->rounded_4_bits);
+        ap_str_append(note, room, "%u matrices whose groups no packed 4-bit type holds were rounded to Q8_0. ", f->rounded_4_bits);
     if (f->rounded_fp8)
-        used += (size_t)snprintf(f->note + used, room - used, "%u matrices in FP8 were multiplied by their scales and rounded to BF16. ",
-                                 f->rounded_fp8);
+        ap_str_append(note, room, "%u matrices in FP8 were multiplied by their scales and rounded to BF16. ", f->rounded_fp8);
     if (f->has_idle_scales)
-        (void)snprintf(f->note + used, room - used, "Scales for activations in FP8 are not used: activations are not rounded to FP8. ");
+        ap_str_append(note, room, "Scales for activations in FP8 are not used: activations are not rounded to FP8. ");
 }
 
 static void folder_close(ap_source *s)

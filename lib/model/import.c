@@ -158,24 +158,22 @@ static ap_status report(import *im, ap_error *err)
     ap_vocab *vocab;
     AP_TRY(ap_vocab_create(&vocab, im->source->keys, err));
     r->has_chat_template = ap_vocab_has_template(vocab);
-    size_t used = 0;
+    char *notes = r->notes;
+    size_t room = sizeof r->notes;
     if (vocab->template_status != AP_OK)
-        used += (size_t)snprintf(r->notes, sizeof r->notes, "The chat template cannot be used: %.200s. ",
-                                 vocab->template_error.message);
+        ap_str_append(notes, room, "The chat template cannot be used: %.200s. ", vocab->template_error.message);
     else if (ap_vocab_has_ids_only(im->source->keys))
-        used += (size_t)snprintf(r->notes, sizeof r->notes, "The folder has no tokenizer: the model takes token ids and no text. ");
+        ap_str_append(notes, room, "The folder has no tokenizer: the model takes token ids and no text. ");
     else if (!r->has_chat_template && !im->arch->is_encoder)
-        used += (size_t)snprintf(r->notes, sizeof r->notes, "There is no chat template: only plain completion works. ");
+        ap_str_append(notes, room, "There is no chat template: only plain completion works. ");
     if (im->arch->is_encoder)
-        used += (size_t)snprintf(r->notes + used, sizeof r->notes - used, "This is an encoder: it makes embeddings%s and no text. ",
-                                 im->sizes.label_count ? " and scores" : "");
+        ap_str_append(notes, room, "This is an encoder: it makes embeddings%s and no text. ", im->sizes.label_count ? " and scores" : "");
     if (im->has_widened && !im->decode_to_f32)
-        used += (size_t)snprintf(r->notes + used, sizeof r->notes - used,
-                                 "Weights of types that are only decoded (%s) were packed as Q8_0. ", r->quantization);
+        ap_str_append(notes, room, "Weights of types that are only decoded (%s) were packed as Q8_0. ", r->quantization);
     if (im->source->note && !im->decode_to_f32)
-        used += (size_t)snprintf(r->notes + used, sizeof r->notes - used, "%s", im->source->note);
+        ap_str_append(notes, room, "%s", im->source->note);
     if (im->idle_count)
-        (void)snprintf(r->notes + used, sizeof r->notes - used, "%u tensors of the file are not used.", im->idle_count);
+        ap_str_append(notes, room, "%u tensors of the file are not used.", im->idle_count);
     ap_vocab_close(&vocab);
     return AP_OK;
 }

@@ -278,7 +278,7 @@ enum { FAMILIES = sizeof families / sizeof families[0] };
 /* One line; false at its fault. */
 static bool split_line(ap_str line, ap_str *text, uint32_t *rank)
 {
-    while (line.len && (line.ptr[line.len - 1] == '\r' || line.ptr[line.len - 1] == ' '))
+    while (line.len && line.ptr[line.len - 1] == ' ')
         line.len--;
     const char *space = memchr(line.ptr, ' ', line.len);
     if (!space || space == line.ptr || line.len - (size_t)(space - line.ptr) > 9)
@@ -293,21 +293,12 @@ static bool split_line(ap_str line, ap_str *text, uint32_t *rank)
     return space + 1 < line.ptr + line.len;
 }
 
-static ap_str next_line(ap_str *rest)
-{
-    const char *end = memchr(rest->ptr, '\n', rest->len);
-    size_t n = end ? (size_t)(end - rest->ptr) : rest->len;
-    ap_str line = {rest->ptr, n};
-    *rest = (ap_str){rest->ptr + n + (end != NULL), rest->len - n - (end != NULL)};
-    return line;
-}
-
 bool ap_tiktoken_is(ap_str file)
 {
     enum { LINE_BYTES_MAX = 256 };
     uint32_t rank;
     ap_str text, rest = {file.ptr, file.len < LINE_BYTES_MAX ? file.len : LINE_BYTES_MAX};
-    if (!memchr(rest.ptr, '\n', rest.len) || !split_line(next_line(&rest), &text, &rank) || rank != 0)
+    if (!memchr(rest.ptr, '\n', rest.len) || !split_line(ap_str_next_line(&rest), &text, &rank) || rank != 0)
         return false;
     unsigned char raw[LINE_BYTES_MAX];
     size_t n;
@@ -342,12 +333,12 @@ ap_status ap_tiktoken_read(ap_vocab_source *out, ap_arena *arena, ap_str file, a
     uint32_t count = 0, line_number = 0, rank;
     ap_str text;
     for (ap_str rest = file; rest.len;)
-        count += next_line(&rest).len > 1;
+        count += ap_str_next_line(&rest).len > 0;
     AP_TRY(begin(&l, count));
     for (ap_str rest = file; rest.len;) {
-        ap_str line = next_line(&rest);
+        ap_str line = ap_str_next_line(&rest);
         line_number++;
-        if (line.len <= 1)
+        if (line.len == 0)
             continue;
         if (!split_line(line, &text, &rank) || rank >= count)
             return ap_fail(err, AP_E_FORMAT, "line %u of the tiktoken file is not bytes in base64 and a rank below %u", line_number, count);

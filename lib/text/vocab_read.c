@@ -10,17 +10,6 @@
 
 static const ap_json_limits json_limits = {AP_TOKENIZER_JSON_BYTES_MAX, AP_TOKENIZER_JSON_VALUES_MAX};
 
-static ap_str next_line(ap_str *rest)
-{
-    const char *end = memchr(rest->ptr, '\n', rest->len);
-    size_t n = end ? (size_t)(end - rest->ptr) : rest->len;
-    ap_str line = {rest->ptr, n};
-    *rest = (ap_str){rest->ptr + n + (end != NULL), rest->len - n - (end != NULL)};
-    if (line.len && line.ptr[line.len - 1] == '\r')
-        line.len--;
-    return line;
-}
-
 static json_t *text_of(ap_str text) { return json_stringn(text.ptr, text.len); }
 
 /* Sets and gives the value away; false when memory ends or the text is not UTF-8. */
@@ -53,7 +42,7 @@ static ap_status read_lines(ap_str file, json_t *vocab, bool *cased, ap_error *e
     json_int_t id = 0;
     *cased = false;
     for (ap_str rest = file; rest.len; id++) {
-        ap_str line = next_line(&rest);
+        ap_str line = ap_str_next_line(&rest);
         if (id == AP_VOCAB_TOKENS_MAX)
             return ap_fail(err, AP_E_LIMIT, "vocab.txt has more than %d lines", AP_VOCAB_TOKENS_MAX);
         if (memchr(line.ptr, 0, line.len))
@@ -199,7 +188,7 @@ static ap_status read_merges(ap_str file, json_t *merges, ap_error *err)
 {
     size_t line_number = 0;
     for (ap_str rest = file; rest.len;) {
-        ap_str line = next_line(&rest);
+        ap_str line = ap_str_next_line(&rest);
         line_number++;
         if (line.len == 0 || (line_number == 1 && ap_str_starts(line, AP_STR("#version"))))
             continue;
@@ -227,9 +216,12 @@ static ap_status fill_bpe(json_t *root, json_t *vocab, const json_t *config, con
                                                         flag_of(config, "add_prefix_space", false)));
     if (is_whole && f->is_nfc)
         is_whole = set(root, "normalizer", json_pack("{s:s}", "type", "NFC"));
+    json_t *begin = json_object_get(vocab, "<s>"), *end = json_object_get(vocab, "</s>");
+    if (f->has_ends && (!begin || !end))
+        return ap_fail(err, AP_E_FORMAT, "vocab.json has no <s> or no </s>");
     if (is_whole && f->has_ends)
-        is_whole = set(root, "post_processor", json_pack("{s:s, s:[s, i], s:[s, i]}", "type", "RobertaProcessing", "sep", "</s>", 2, "cls",
-                                                         "<s>", 0));
+        is_whole = set(root, "post_processor", json_pack("{s:s, s:[s, O], s:[s, O]}", "type", "RobertaProcessing", "sep", "</s>", end, "cls",
+                                                         "<s>", begin));
     if (!is_whole)
         return ap_fail_nomem(err, json_object_size(vocab));
     AP_TRY(fill_added(added, vocab, config, more, named, f, err));
@@ -350,7 +342,7 @@ static ap_status read_json(ap_vocab_source *out, ap_arena *arena, ap_str file, a
 static bool has_line(ap_str file, const char *text)
 {
     while (file.len)
-        if (ap_str_is(next_line(&file), text))
+        if (ap_str_is(ap_str_next_line(&file), text))
             return true;
     return false;
 }

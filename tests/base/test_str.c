@@ -84,6 +84,28 @@ static ap_status fill(void *context)
 
 static void the_end_of_memory_leaves_the_content(void **state) { ap_test_each_oom(fill, NULL); }
 
+static void lines_come_without_their_ends(void **state)
+{
+    static const char *const lines[] = {"one", "", "two\r", "three"};
+    ap_str rest = AP_STR("one\n\r\ntwo\r\r\nthree");
+    for (size_t i = 0; i < 4; i++)
+        assert_true(ap_str_is(ap_str_next_line(&rest), lines[i]));
+    assert_int_equal(rest.len, 0);
+}
+
+static void what_does_not_fit_is_left_out(void **state)
+{
+    char text[10] = "";
+    memset(text + 8, 'x', 2);
+    ap_str_append(text, 8, "%s", "four");
+    assert_string_equal(text, "four");
+    ap_str_append(text, 8, "%d ", 12345678);
+    assert_string_equal(text, "four123");
+    ap_str_append(text, 8, "more");
+    assert_string_equal(text, "four123");
+    assert_int_equal(text[8], 'x');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +113,8 @@ int main(void)
         cmocka_unit_test(a_buffer_grows_and_always_ends_in_nul),
         cmocka_unit_test(the_limit_is_exact_and_changes_nothing),
         cmocka_unit_test(the_end_of_memory_leaves_the_content),
+        cmocka_unit_test(lines_come_without_their_ends),
+        cmocka_unit_test(what_does_not_fit_is_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
