@@ -137,8 +137,9 @@ static int run(unsigned count, char **operands)
 const cli_command cli_pull = {
     .name = "pull", .operands = "SOURCE", .operands_min = 1, .operands_max = 1, .summary = "take a model into the store",
     .description = "SOURCE is hf:ORG/REPO (a repository of the Hugging Face hub; hf:ORG/REPO:FILE takes one of its GGUF files, by its name or by the "
-                   "quantisation in it, as in hf:ORG/REPO:Q4_K_M; @REVISION at the end takes a branch, tag or commit), https://…/NAME.gguf, a GGUF "
-                   "file or a Hugging Face folder (config.json and *.safetensors). What is fetched is compared with the hub's digests, and a "
+                   "quantisation in it, as in hf:ORG/REPO:Q4_K_M; @REVISION at the end takes a branch, tag or commit), https://…/NAME.gguf, "
+                   "oci://HOST/REPOSITORY:TAG or @sha256:DIGEST (a registry; credentials are those of docker login), a GGUF file or a Hugging "
+                   "Face folder (config.json and *.safetensors). What is fetched is compared with the digests of hub and registry, and a "
                    "download that was stopped goes on where it was. The model is checked, its weights are packed and kept in the store under a name; "
                    "the source itself is not needed afterwards. A name that means an older state of the same source moves to the new one and keeps "
                    "the old in its history; one that means anything else is left alone. The environment says HF_ENDPOINT (another hub), HF_TOKEN (for "
