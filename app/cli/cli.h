@@ -127,11 +127,11 @@ void cli_fetch_options(const ap_store *store, char folder[AP_FETCH_PATH_ROOM], a
 ap_status cli_open_model(const char *model, ap_store_entry *entry, int *fd, ap_error *err);
 /* The file that holds MODEL's vocabulary: a GGUF file is opened as it is, nothing is packed. */
 ap_status cli_open_vocab(const char *model, int *fd, ap_error *err);
-/* The files of a LoRA adapter, open for reading, as ap_worker_options has them: of a folder adapter_config.json and
- * adapter_model.safetensors, else one GGUF file.  A NULL path is none.  Zero fields, or what was opened, may be closed. */
+/* A LoRA adapter: a folder with adapter_config.json and adapter_model.safetensors, or a GGUF file.  A NULL path is none,
+ * with an empty sha256.  Zero fields, or what was opened, may be closed. */
 typedef struct cli_adapter {
-    unsigned count;
-    int fds[2];
+    ap_adapter_files files;
+    char sha256[AP_HASH_HEX]; /* of the file; of a folder, that of what sha256sum prints for the two */
 } cli_adapter;
 ap_status cli_open_adapter(const char *path, cli_adapter *out, ap_error *err);
 void cli_close_adapter(cli_adapter *adapter);

@@ -29,7 +29,7 @@ static const cli_option options[] = {
 
 typedef struct job {
     int fd;
-    cli_adapter files;
+    cli_adapter adapter;
     int32_t *ids;
     uint8_t *types; /* NULL: none are given */
     size_t count;
@@ -171,10 +171,10 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
         o.step_tokens = context_tokens < 8192 ? context_tokens : 8192;
     ap_engine *engine = NULL;
     ap_adapter *adapter = NULL;
-    bool has_config = j->files.count == 2;
+    bool has_config = j->adapter.files.count == 2;
     ap_status status = AP_OK;
-    if (j->files.count)
-        status = ap_adapter_open(&adapter, model, has_config ? j->files.fds[0] : -1, j->files.fds[has_config], err);
+    if (j->adapter.files.count)
+        status = ap_adapter_open(&adapter, model, has_config ? j->adapter.files.fds[0] : -1, j->adapter.files.fds[has_config], err);
     o.adapter = adapter;
     if (status == AP_OK)
         status = cli_hint_memory(ap_engine_create(&engine, model, &o, err), "--chunk, or give fewer tokens", err);
@@ -221,12 +221,12 @@ static int run(unsigned count, char **operands)
         return code;
     }
     ap_store_entry entry;
-    ap_status status = cli_open_adapter(adapter_path, &j.files, &err);
+    ap_status status = cli_open_adapter(adapter_path, &j.adapter, &err);
     if (status == AP_OK)
         status = cli_open_model(operands[0], &entry, &j.fd, &err);
-    int fds[3] = {j.fd, j.files.fds[0], j.files.fds[1]};
-    code = status == AP_OK ? cli_run_oneshot(work, &j, fds, 1 + j.files.count) : cli_failed(&err);
-    cli_close_adapter(&j.files);
+    int fds[3] = {j.fd, j.adapter.files.fds[0], j.adapter.files.fds[1]};
+    code = status == AP_OK ? cli_run_oneshot(work, &j, fds, 1 + j.adapter.files.count) : cli_failed(&err);
+    cli_close_adapter(&j.adapter);
     if (j.fd >= 0)
         close(j.fd);
     ap_free(j.ids);

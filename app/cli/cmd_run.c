@@ -181,9 +181,18 @@ static json_t *message(const char *role, const char *content, size_t length)
     return json_pack("{s:s, s:o}", "role", role, "content", json_stringn(content, length));
 }
 
+/* The worker, and what is needed to start another one. */
+typedef struct session {
+    const char *model;
+    ap_store_entry entry;
+    char adapter_sha256[AP_HASH_HEX]; /* of the first start; empty: no adapter */
+    ap_worker *worker;
+    unsigned deaths; /* since the last answer */
+} session;
+
 /* ---- One prompt ---- */
 
-static int answer_once(ap_worker *worker, ap_str prompt)
+static int answer_once(const session *s, ap_str prompt)
 {
     ap_error err = {0};
     uint64_t draw_seed = choose_seed();
@@ -195,17 +204,18 @@ static int answer_once(ap_worker *worker, ap_str prompt)
             json_array_append_new(messages, message("system", system_text, strlen(system_text)));
         json_array_append_new(messages, message("user", prompt.ptr, prompt.len));
     }
-    ap_status status = ask(worker, messages, prompt, draw_seed, &a, &err);
+    ap_status status = ask(s->worker, messages, prompt, draw_seed, &a, &err);
     json_decref(messages);
     int code;
     if (status != AP_OK) {
         code = cli_failed(&err);
     } else if (as_json) {
         static const char *const reasons[] = {"stop", "length", "cancelled"};
-        code = cli_print_json(json_pack("{s:o, s:s, s:i, s:i, s:I, s:f, s:f}", "text", json_stringn(a.text.ptr ? a.text.ptr : "", a.text.len),
+        code = cli_print_json(json_pack("{s:o, s:s, s:i, s:i, s:I, s:f, s:f, s:s*}", "text", json_stringn(a.text.ptr ? a.text.ptr : "", a.text.len),
                                         "finish_reason", reasons[a.finish], "prompt_tokens", (int)a.prompt_count,
                                         "completion_tokens", (int)a.answer_count, "seed", (json_int_t)draw_seed, "prompt_ms",
-                                        a.prompt_ms, "completion_ms", a.answer_ms));
+                                        a.prompt_ms, "completion_ms", a.answer_ms, "adapter_sha256",
+                                        s->adapter_sha256[0] ? s->adapter_sha256 : NULL));
     } else {
         (void)putchar('\n');
         code = cli_finish_output();
@@ -281,14 +291,6 @@ static bool take_command(const char *line, json_t **messages, bool *is_over)
     return true;
 }
 
-/* The worker, and what is needed to start another one. */
-typedef struct session {
-    const char *model;
-    ap_store_entry entry;
-    ap_worker *worker;
-    unsigned deaths; /* since the last answer */
-} session;
-
 static ap_status start_worker(session *s, ap_error *err)
 {
     ap_worker_options o = {.name = s->entry.name, .threads = (unsigned)threads, .isa = isa, .context_tokens = (uint32_t)context_tokens,
@@ -296,8 +298,12 @@ static ap_status start_worker(session *s, ap_error *err)
                            .memory_bytes_max = ap_memory_available("")};
     cli_adapter adapter;
     AP_TRY(cli_open_adapter(adapter_path, &adapter, err));
-    o.adapter_fd_count = adapter.count;
-    memcpy(o.adapter_fds, adapter.fds, sizeof o.adapter_fds);
+    if (s->adapter_sha256[0] && strcmp(adapter.sha256, s->adapter_sha256) != 0) {
+        cli_close_adapter(&adapter);
+        return ap_fail(err, AP_E_INTEGRITY, "the adapter '%.400s' was changed meanwhile", adapter_path);
+    }
+    memcpy(s->adapter_sha256, adapter.sha256, sizeof s->adapter_sha256);
+    o.adapter = adapter.files;
     ap_status status = cli_open_model(s->model, &s->entry, &o.model_fd, err);
     if (status == AP_OK) {
         status = ap_worker_start(&s->worker, &o, err);
@@ -423,7 +429,7 @@ static int run(unsigned count, char **operands)
     /* From here on Ctrl-C stops the answer; until here it stopped the program. */
     struct sigaction action = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &action, NULL);
-    int code = status != AP_OK ? cli_failed(&err) : is_chat ? converse(&s) : answer_once(s.worker, ap_buf_str(&prompt));
+    int code = status != AP_OK ? cli_failed(&err) : is_chat ? converse(&s) : answer_once(&s, ap_buf_str(&prompt));
     ap_worker_stop(&s.worker, 500);
     ap_buf_deinit(&prompt);
     if (interrupted && !is_chat) { /* whoever started the program learns of Ctrl-C: a loop in a shell ends as well */

@@ -5,7 +5,7 @@
 #include "serve/hosts.h"
 #include "serve/serve.h"
 
-static const char *host = "127.0.0.1", *isa;
+static const char *host = "127.0.0.1", *isa, *adapter_path;
 static cli_texts allowed_hosts;
 static ap_kv_type kv_type;
 static int64_t port = 8080, threads, memory, context_tokens, drain = 30;
@@ -19,11 +19,11 @@ static const cli_option options[] = {
     {"--memory", "SIZE", CLI_SIZE, &memory, .help = "Memory for keys and values of each model, such as 2G; four contexts, at most 1G, if not given."},
     {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context of one request in tokens; what the model declares, at most 8192, if not given."},
     CLI_OPTION_KV(&kv_type),
+    CLI_OPTION_ADAPTER(&adapter_path),
     CLI_OPTION_ISA(&isa),
     {"--drain", "S", CLI_NUMBER, &drain, 0, 3600, "Seconds that running requests have after the first SIGTERM or Ctrl-C (30)."},
     CLI_OPTION_SANDBOX,
     {"--config", "FILE", CLI_REFUSED, NULL, .help = ""},
-    {"--adapter", "PATH", CLI_REFUSED, NULL, .help = ""},
 };
 
 static ap_status print_address(void *context, const char *address, uint16_t at, ap_error *err)
@@ -78,18 +78,22 @@ static int run(unsigned count, char **operands)
     ap_serve_options o = ap_serve_options_default();
     served all[AP_SERVE_MODELS_MAX];
     ap_served_model models[AP_SERVE_MODELS_MAX];
-    ap_status status = AP_OK;
+    cli_adapter adapter;
     unsigned opened = 0;
+    if (adapter_path && count > 1)
+        return cli_error(CLI_MISUSE, "option --adapter is for one MODEL, and %u are given", count);
     for (size_t i = 0; i < allowed_hosts.count; i++)
         if (!ap_host_is_possible(allowed_hosts.texts[i]))
             return cli_error(CLI_MISUSE, "option --allow-host is '%.255s'; a name or an address without port is needed",
                              allowed_hosts.texts[i]);
+    ap_status status = cli_open_adapter(adapter_path, &adapter, &err);
     for (; opened < count && status == AP_OK; opened++) {
         all[opened].operand = operands[opened];
         ap_store_entry *e = &all[opened].entry;
         int fd = -1;
         status = cli_open_model(operands[opened], e, &fd, &err);
         models[opened] = (ap_served_model){.name = e->name, .packed_fd = fd, .digest = e->digest, .created = e->created,
+                                            .adapter = adapter.files, .adapter_sha256 = adapter_path ? adapter.sha256 : NULL,
                                             .reopen = reopen, .reopen_context = &all[opened]};
         for (unsigned i = 0; i < opened && status == AP_OK; i++)
             if (strcmp(models[i].name, e->name) == 0)
@@ -117,6 +121,7 @@ static int run(unsigned count, char **operands)
     for (unsigned i = 0; i < opened; i++)
         if (models[i].packed_fd >= 0)
             close(models[i].packed_fd);
+    cli_close_adapter(&adapter);
     return status == AP_OK ? CLI_DONE : cli_failed(&err);
 }
 

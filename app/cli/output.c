@@ -183,33 +183,45 @@ static ap_status open_in(cli_adapter *a, const char *folder, const char *name, a
     char path[4096];
     if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
         return ap_fail(err, AP_E_ARG, "the path '%.200s…' is longer than %zu bytes", folder, sizeof path);
-    AP_TRY(ap_file_open(path, &a->fds[a->count], err));
-    a->count++;
+    AP_TRY(ap_file_open(path, &a->files.fds[a->files.count], err));
+    a->files.count++;
+    return AP_OK;
+}
+
+static ap_status open_adapter(const char *path, cli_adapter *a, ap_error *err)
+{
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        AP_TRY(ap_file_open(path, &a->files.fds[0], err));
+        a->files.count = 1;
+        return ap_hash_file(a->files.fds[0], AP_HASH_SHA256, a->sha256, NULL, NULL, err);
+    }
+    ap_hash hash;
+    ap_hash_begin(&hash, AP_HASH_SHA256);
+    for (unsigned i = 0; i < 2; i++) {
+        char hex[AP_HASH_HEX], line[AP_HASH_HEX + 32];
+        AP_TRY(open_in(a, path, names[i], err));
+        AP_TRY(ap_hash_file(a->files.fds[i], AP_HASH_SHA256, hex, NULL, NULL, err));
+        ap_hash_add(&hash, line, (size_t)snprintf(line, sizeof line, "%s  %s\n", hex, names[i]));
+    }
+    ap_hash_end(&hash, a->sha256);
     return AP_OK;
 }
 
 ap_status cli_open_adapter(const char *path, cli_adapter *out, ap_error *err)
 {
-    struct stat st;
     *out = (cli_adapter){0};
-    if (!path)
-        return AP_OK;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        AP_TRY(open_in(out, path, "adapter_config.json", err));
-        ap_status status = open_in(out, path, "adapter_model.safetensors", err);
-        if (status != AP_OK)
-            cli_close_adapter(out);
-        return status;
-    }
-    AP_TRY(ap_file_open(path, &out->fds[0], err));
-    out->count = 1;
-    return AP_OK;
+    ap_status status = path ? open_adapter(path, out, err) : AP_OK;
+    if (status != AP_OK)
+        cli_close_adapter(out);
+    return status;
 }
 
 void cli_close_adapter(cli_adapter *adapter)
 {
-    while (adapter->count)
-        close(adapter->fds[--adapter->count]);
+    while (adapter->files.count)
+        close(adapter->files.fds[--adapter->files.count]);
 }
 
 int cli_run_oneshot(ap_oneshot_fn *fn, void *context, const int *fds, size_t fd_count)

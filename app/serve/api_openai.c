@@ -268,7 +268,9 @@ static ap_status write_head(ap_buf *out, const ap_call *call, const char *object
     AP_TRY(ap_buf_printf(out, err, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":", call->id, object,
                          call->created));
     AP_TRY(ap_json_add_text(out, ap_str_from(model->name), err));
-    return ap_buf_printf(out, err, ",\"system_fingerprint\":\"aperto-law%d-%.12s\"", AP_LAW_VERSION, model->digest);
+    const char *adapter = model->adapter_sha256;
+    return ap_buf_printf(out, err, ",\"system_fingerprint\":\"aperto-law%d-%.12s%s%.12s\"", AP_LAW_VERSION, model->digest,
+                         adapter ? "-" : "", adapter ? adapter : "");
 }
 
 /* A prompt is counted once, however many answers it gets. */

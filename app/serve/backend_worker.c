@@ -42,6 +42,7 @@ typedef struct unit {
     int packed_fd;       /* the model's, or own_fd */
     int own_fd;          /* of a file that was found again; -1: none was */
     ap_file_stamp stamp; /* of the packed file, when its digest was right */
+    ap_file_stamp adapter_stamps[2];
     search search;
     live_job live[LIVE_MAX];
     size_t live_count;
@@ -105,6 +106,11 @@ static ap_status open_model(void *context, int *fd, ap_error *err)
     AP_TRY(ap_file_stamp_of(u->packed_fd, &stamp, err));
     if (!ap_file_stamp_equal(&stamp, &u->stamp))
         AP_TRY(find_again(u, err));
+    for (unsigned i = 0; i < u->model->adapter.count; i++) {
+        AP_TRY(ap_file_stamp_of(u->model->adapter.fds[i], &stamp, err));
+        if (!ap_file_stamp_equal(&stamp, &u->adapter_stamps[i]))
+            return ap_fail(err, AP_E_INTEGRITY, "the adapter of '%s' was changed; start the server again to serve it", u->model->name);
+    }
     *fd = fcntl(u->packed_fd, F_DUPFD_CLOEXEC, 3);
     return *fd >= 0 ? AP_OK : ap_fail(err, AP_E_IO, "no descriptor for '%s': %s", u->model->name, strerror(errno));
 }
@@ -124,6 +130,8 @@ ap_status ap_workers_create(ap_workers **out, const ap_serve_options *o, ap_erro
         w->units[i].packed_fd = o->models[i].packed_fd;
         w->units[i].own_fd = -1;
         status = ap_file_stamp_of(o->models[i].packed_fd, &w->units[i].stamp, err);
+        for (unsigned f = 0; status == AP_OK && f < o->models[i].adapter.count; f++)
+            status = ap_file_stamp_of(o->models[i].adapter.fds[f], &w->units[i].adapter_stamps[f], err);
     }
     if (status != AP_OK)
         ap_workers_destroy(&w, 0);
@@ -297,6 +305,7 @@ ap_status ap_workers_start(ap_workers *w, int stop_fd, ap_error *err)
     while (w->count < o->model_count) {
         unit *u = &w->units[w->count];
         ap_supervisor_options options = {.worker = {.name = u->model->name,
+                                                    .adapter = u->model->adapter,
                                                     .threads = o->threads,
                                                     .isa = o->isa,
                                                     .context_tokens = o->context_tokens,

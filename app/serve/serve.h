@@ -25,6 +25,8 @@ typedef struct ap_served_model {
     const char *name;   /* what requests call it, at most 200 bytes */
     int packed_fd;      /* the packed file, read-only, digest checked by the caller */
     const char *digest; /* of the packed file, hex; for system_fingerprint */
+    ap_adapter_files adapter;
+    const char *adapter_sha256; /* hex, for system_fingerprint too; NULL: no adapter */
     int64_t created;    /* Unix time of the import */
     /* Finds the file of this digest again, read-only and compared, when the one above was changed or removed; the new
      * descriptor becomes the server's.  Called in a thread of its own, since comparing takes long.  NULL: the model stays

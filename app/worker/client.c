@@ -50,7 +50,7 @@ static ap_status describe_options(const ap_worker_options *o, char **out, ap_err
                   "kv_bytes", (json_int_t)o->kv_bytes, "step_tokens", (int)o->step_tokens, "requests_max",
                   (int)o->requests_max, "memory_bytes_max",
                   (json_int_t)(o->memory_bytes_max > INT64_MAX ? INT64_MAX : o->memory_bytes_max), "reduced", o->sandbox == AP_SANDBOX_REDUCED,
-                  "adapter_files", (int)o->adapter_fd_count);
+                  "adapter_files", (int)o->adapter.count);
     if (!root)
         return ap_fail(err, AP_E_ARG, "the worker's name is not UTF-8");
     int failed = o->isa ? json_object_set_new(root, "isa", json_string(o->isa)) : 0;
@@ -72,10 +72,10 @@ static ap_status check_fd(int fd, const char *whose, ap_error *err)
 static ap_status check_options(const ap_worker_options *o, ap_error *err)
 {
     AP_TRY(check_fd(o->model_fd, "model", err));
-    if (o->adapter_fd_count > 2)
-        return ap_fail(err, AP_E_ARG, "an adapter has %u files; at most 2 are allowed", o->adapter_fd_count);
-    for (unsigned i = 0; i < o->adapter_fd_count; i++)
-        AP_TRY(check_fd(o->adapter_fds[i], "adapter", err));
+    if (o->adapter.count > 2)
+        return ap_fail(err, AP_E_ARG, "an adapter has %u files; at most 2 are allowed", o->adapter.count);
+    for (unsigned i = 0; i < o->adapter.count; i++)
+        AP_TRY(check_fd(o->adapter.fds[i], "adapter", err));
     if (o->threads > INT32_MAX || o->context_tokens > INT32_MAX || o->step_tokens > INT32_MAX ||
         o->kv_bytes > INT64_MAX || o->requests_max > AP_WORKER_REQUESTS_MAX)
         return ap_fail(err, AP_E_ARG,
@@ -95,13 +95,13 @@ static _Noreturn void become_worker(int socket, const ap_worker_options *o, int 
     nothing = fcntl(nothing, F_DUPFD_CLOEXEC, 10);
     socket = fcntl(socket, F_DUPFD_CLOEXEC, 10);
     int model = fcntl(o->model_fd, F_DUPFD_CLOEXEC, 10), adapter[2] = {-1, -1};
-    for (unsigned i = 0; i < o->adapter_fd_count; i++)
-        adapter[i] = fcntl(o->adapter_fds[i], F_DUPFD_CLOEXEC, 10);
+    for (unsigned i = 0; i < o->adapter.count; i++)
+        adapter[i] = fcntl(o->adapter.fds[i], F_DUPFD_CLOEXEC, 10);
     words = fcntl(words, F_DUPFD_CLOEXEC, 10);
     if (dup2(nothing, 0) == 0 && dup2(nothing, 1) == 1 && dup2(words, 2) == 2 &&
-        dup2(socket, SOCKET_FD) == SOCKET_FD && dup2(model, MODEL_FD) == MODEL_FD && (o->adapter_fd_count < 1 || dup2(adapter[0], ADAPTER_FD) == ADAPTER_FD) &&
-        (o->adapter_fd_count < 2 || dup2(adapter[1], ADAPTER_FD + 1) == ADAPTER_FD + 1)) {
-        (void)syscall(SYS_close_range, ADAPTER_FD + o->adapter_fd_count, UINT32_MAX, 0u); /* an old kernel: the worker does it itself */
+        dup2(socket, SOCKET_FD) == SOCKET_FD && dup2(model, MODEL_FD) == MODEL_FD &&
+        (o->adapter.count < 1 || dup2(adapter[0], ADAPTER_FD) == ADAPTER_FD) && (o->adapter.count < 2 || dup2(adapter[1], ADAPTER_FD + 1) == ADAPTER_FD + 1)) {
+        (void)syscall(SYS_close_range, ADAPTER_FD + o->adapter.count, UINT32_MAX, 0u); /* an old kernel: the worker does it itself */
         (void)execve("/proc/self/exe", arguments, no_environment);
     }
     if (write(2, failed, sizeof failed - 1) < 0)

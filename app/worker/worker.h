@@ -61,14 +61,17 @@ typedef enum ap_sandbox_mode {
     AP_SANDBOX_REDUCED /* --sandbox=reduced: parts that the kernel lacks are left out, and READY says which */
 } ap_sandbox_mode;
 
+/* A LoRA adapter's files, open for reading.  0: none; 1: a GGUF file; 2: adapter_config.json and adapter_model.safetensors. */
+typedef struct ap_adapter_files {
+    unsigned count;
+    int fds[2];
+} ap_adapter_files;
+
 /* Zero means the engine's own choice for all numbers. */
 typedef struct ap_worker_options {
-    int model_fd;     /* the packed file, open for reading; stays the caller's */
-    /* A LoRA adapter, open for reading; stays the caller's.  0: none; 1: a GGUF file; 2: adapter_config.json and
-     * adapter_model.safetensors. */
-    unsigned adapter_fd_count;
-    int adapter_fds[2];
-    const char *name; /* for messages and for `ps` */
+    int model_fd;             /* the packed file, open for reading; stays the caller's */
+    ap_adapter_files adapter; /* stay the caller's */
+    const char *name;         /* for messages and for `ps` */
     unsigned threads;
     const char *isa; /* NULL: the best */
     uint32_t context_tokens;

@@ -440,7 +440,47 @@ expect 1 "q_proj.lora_A.weight' has 9 rows of 48; this model needs 9 of 256" log
 expect 1 "key 'general.type' is missing" logits tiny --tokens 1 --adapter tiny.gguf
 expect 1 "half_peft/adapter_model.safetensors" run tiny "the" --adapter half_peft
 expect 1 "a device" run tiny "the" --adapter /dev/zero
-expect 2 "option --adapter is not in this release" serve tiny --adapter peft
+expect 2 "--adapter is for one MODEL, and 2 are given" serve tiny long --adapter adapter.gguf
+expect 1 "half_peft/adapter_model.safetensors" serve tiny --adapter half_peft
+expect 1 "q_proj.lora_A.weight' has 9 rows of 48" serve tiny --adapter peft --port 0
+with=$(timeout 60 "$aperto" run tiny "the" --raw --temp 2 --seed 1 -n 60 --adapter adapter.gguf)
+expect 0 "" run tiny "the" --raw --temp 2 --seed 1 -n 60 --adapter adapter.gguf --json
+json 'd["adapter_sha256"] == "'"$(sha256sum <adapter.gguf | cut -d ' ' -f 1)"'"'
+# The same answer over HTTP, also of a worker that was started again; an adapter that changed is not served in its place.
+cat >adapted.py <<'END'
+import http.client, json, os, re, signal, subprocess, sys, time
+aperto, want, sum = sys.argv[1:]
+server = subprocess.Popen([aperto, "serve", "tiny", "--adapter", "adapter.gguf", "--port", "0"], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True)
+port = int(re.search(r":(\d+)$", server.stdout.readline().strip())[1])
+def ask(method, path, body=None):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    c.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"} if body else {})
+    return json.load(c.getresponse())
+def kill_worker():
+    for pid in open(f"/proc/{server.pid}/task/{server.pid}/children").read().split():
+        os.kill(int(pid), signal.SIGKILL)
+def until(good, *request):
+    for _ in range(200):
+        answer = ask(*request)
+        if good(answer):
+            return
+        time.sleep(.1)
+    sys.exit(f"the last answer was {answer}")
+try:
+    completion = "POST", "/v1/completions", {"model": "tiny", "prompt": "the", "temperature": 2, "seed": 1, "max_tokens": 60}
+    is_same = lambda a: "choices" in a and a["choices"][0]["text"] == want and a["system_fingerprint"].endswith("-" + sum[:12])
+    until(is_same, *completion)
+    kill_worker()
+    until(is_same, *completion)
+    os.utime("adapter.gguf", ns=(1, 1))
+    kill_worker()
+    until(lambda a: "was changed" in str(a), "GET", "/readyz")
+finally:
+    server.terminate()
+    server.wait(timeout=60)
+END
+timeout 120 python3 adapted.py "$aperto" "$with" "$(sha256sum <adapter.gguf | cut -d ' ' -f 1)" >out 2>err && ok || bad "an adapter over HTTP"
 
 expect 0 "" bench tiny -p 16 -n 4 -r 1 --json
 json '[r["kind"] for r in d["results"]] == ["prompt", "generate"]'
