@@ -212,6 +212,44 @@ AP_API ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t
 AP_API ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, size_t length, int64_t now,
                                       ap_tokens *tokens, ap_error *err);
 
+/* ---- Answers: content, reasoning, calls of tools -------------------------- */
+
+/* A model writes all it has to say as one text.  This takes it apart by the marks of the model's family: what is for
+ * the user, what it thought, which tools it calls.  The same text gives the same parts however it is cut. */
+typedef struct ap_answer ap_answer;
+
+typedef enum ap_answer_kind {
+    AP_ANSWER_CONTENT,
+    AP_ANSWER_REASONING,
+    AP_ANSWER_CALL,     /* a call begins: text is the tool's name, which is one of those offered */
+    AP_ANSWER_ARGUMENTS /* more of the arguments of call `call`, as the model wrote them: JSON, but models err */
+} ap_answer_kind;
+
+/* Borrowed for the call. */
+typedef struct ap_answer_piece {
+    ap_answer_kind kind;
+    uint32_t call; /* CALL, ARGUMENTS: counted from 0 */
+    const char *text;
+    size_t length;
+    const char *id; /* CALL: the id the model gave, which most do not; else empty */
+    size_t id_length;
+} ap_answer_piece;
+/* Another status than AP_OK ends the push and is its result. */
+typedef ap_status ap_answer_fn(void *context, const ap_answer_piece *piece, ap_error *err);
+
+/* Renders as ap_vocab_render does and makes what reads the answer to this prompt.  AP_E_UNSUPPORTED: tools are given and
+ * the template does not show them, or the form of its calls is one we do not read, which the message names.
+ * The vocabulary need not outlive the answer. */
+AP_API ap_status ap_vocab_render_chat(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now,
+                                      ap_tokens *tokens, ap_answer **answer, ap_error *err);
+/* Takes text of events of a request with `text_marks`.  Bytes held back (the start of a mark, a call whose name is not yet
+ * known) come with a later piece.  After a failure only destroying makes sense. */
+AP_API ap_status ap_answer_push(ap_answer *answer, const char *text, size_t length, ap_answer_fn *fn, void *context,
+                                ap_error *err);
+/* No more text: what was held back.  A call that never became one is content. */
+AP_API ap_status ap_answer_finish(ap_answer *answer, ap_answer_fn *fn, void *context, ap_error *err);
+AP_API void ap_answer_destroy(ap_answer **answer);
+
 /* ---- Models -------------------------------------------------------------- */
 
 typedef struct ap_model ap_model;
@@ -307,6 +345,7 @@ typedef struct ap_request {
     bool logprobs;         /* report the log-probability of each token, before temperature and penalties */
     uint32_t top_logprobs; /* and of so many likeliest ones, at most 20 */
     bool text_specials;    /* control tokens appear in the text */
+    bool text_marks;       /* control tokens appear between the bytes 0xff and 0xfe, which no other text has: for ap_answer */
 } ap_request;
 
 typedef enum ap_event_kind { AP_EVENT_TOKEN, AP_EVENT_DONE, AP_EVENT_FAILED } ap_event_kind;

@@ -98,7 +98,7 @@ ap_status ap_live_create(ap_live **out, const ap_request *r, const ap_tokenizer 
         status = ap_fail_nomem(err, live->token_limit * sizeof *live->tokens);
     if (status == AP_OK)
         status = ap_stream_create(&live->stream, tokenizer, r->stops, r->stop_count,
-                                  r->text_specials ? AP_STREAM_SPECIAL : 0, err);
+                                  r->text_marks ? AP_STREAM_MARKS : r->text_specials ? AP_STREAM_SPECIAL : 0, err);
     if (status != AP_OK) {
         ap_live_destroy(&live);
         return status;

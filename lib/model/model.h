@@ -71,6 +71,7 @@ struct ap_vocab {
     ap_tokenizer *tokenizer;
     bool has_ids_only;          /* the source had no tokenizer */
     ap_template *chat_template; /* NULL: the model has none */
+    ap_call_format calls; /* how its answers show calls and reasoning */
     ap_status template_status;  /* why it cannot be used, if it has one that was refused */
     ap_error template_error;
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/json.h"
 #include "base/utf8.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
@@ -23,6 +24,8 @@ static ap_status read_template(ap_vocab *vocab, const ap_gguf *gguf, ap_error *e
     else
         return AP_OK;
     vocab->template_status = ap_template_compile(&vocab->chat_template, source, &vocab->template_error);
+    if (vocab->template_status == AP_OK)
+        ap_call_format_find(&vocab->calls, source, ap_template_traits_of(vocab->chat_template), vocab->tokenizer);
     return vocab->template_status == AP_E_NOMEM ? ap_fail_nomem(err, source.len) : AP_OK;
 }
 
@@ -173,13 +176,8 @@ static ap_status tokenize_rendered(const ap_vocab *vocab, const ap_rendered *ren
     return status;
 }
 
-ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now, char **text,
-                          size_t *text_length, ap_tokens *tokens, ap_error *err)
+static ap_status render(const ap_vocab *vocab, ap_str json, int64_t now, ap_rendered *rendered, ap_error *err)
 {
-    if (text)
-        *text = NULL;
-    if (tokens)
-        *tokens = (ap_tokens){0};
     if (vocab->template_status != AP_OK)
         return ap_fail(err, vocab->template_status, "the model's chat template cannot be used: %s",
                        vocab->template_error.message);
@@ -196,9 +194,19 @@ ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_l
         if (id >= 0)
             specials[special_count++] = (ap_template_token){names[i].name, ap_tokenizer_piece(vocab->tokenizer, id)};
     }
-    ap_render_input input = {.json = {json, json_length}, .tokens = specials, .token_count = special_count, .now = now};
+    ap_render_input input = {.json = json, .tokens = specials, .token_count = special_count, .now = now};
+    return ap_template_render(vocab->chat_template, &input, rendered, err);
+}
+
+ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now, char **text,
+                          size_t *text_length, ap_tokens *tokens, ap_error *err)
+{
+    if (text)
+        *text = NULL;
+    if (tokens)
+        *tokens = (ap_tokens){0};
     ap_rendered rendered;
-    AP_TRY(ap_template_render(vocab->chat_template, &input, &rendered, err));
+    AP_TRY(render(vocab, (ap_str){json, json_length}, now, &rendered, err));
     ap_status status = tokens ? tokenize_rendered(vocab, &rendered, tokens, err) : AP_OK;
     if (status == AP_OK && text) {
         *text = rendered.text;
@@ -208,6 +216,86 @@ ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t json_l
     ap_rendered_deinit(&rendered);
     return status;
 }
+
+/* ---- Answers ---- */
+
+enum { TOOLS_MAX = 1024, CHAT_BYTES_MAX = 64 << 20, CHAT_VALUES_MAX = 1 << 20 };
+
+static ap_status check_tools(const ap_call_format *format, size_t count, ap_error *err)
+{
+    if (count > TOOLS_MAX)
+        return ap_fail(err, AP_E_LIMIT, "%zu tools are more than the limit of %d", count, TOOLS_MAX);
+    if (count && !format->shows_tools)
+        return ap_fail(err, AP_E_UNSUPPORTED, "the model's chat template does not show tools to the model");
+    if (count && format->form == AP_CALLS_NONE)
+        return ap_fail(err, AP_E_UNSUPPORTED, "tools are not supported for this model: its calls have the form '%s'", format->name);
+    return AP_OK;
+}
+
+/* Borrowed from the JSON; names has room for TOOLS_MAX. */
+static ap_status read_names(const json_t *tools, const ap_call_format *format, ap_str *names, size_t *count, ap_error *err)
+{
+    const json_t *tool;
+    size_t i;
+    *count = json_array_size(tools);
+    AP_TRY(check_tools(format, *count, err));
+    json_array_foreach(tools, i, tool)
+    {
+        const json_t *function = json_object_get(tool, "function"), *name = json_object_get(function ? function : tool, "name");
+        if (!json_is_string(name) || json_string_length(name) == 0)
+            return ap_fail(err, AP_E_ARG, "tools[%zu] has no name", i);
+        names[i] = (ap_str){json_string_value(name), json_string_length(name)};
+    }
+    return AP_OK;
+}
+
+static ap_status make_answer(const ap_vocab *vocab, ap_str json, const ap_rendered *rendered, ap_answer **answer, ap_error *err)
+{
+    json_t *root = NULL;
+    size_t count = 0;
+    ap_str end = {0};
+    if (rendered->part_count && rendered->parts[rendered->part_count - 1].is_template)
+        end = (ap_str){rendered->text + rendered->parts[rendered->part_count - 1].offset, rendered->parts[rendered->part_count - 1].length};
+    ap_str *names = ap_alloc_array(TOOLS_MAX, sizeof *names);
+    if (!names)
+        return ap_fail_nomem(err, TOOLS_MAX * sizeof *names);
+    ap_status status = ap_json_parse(&root, json, (ap_json_limits){CHAT_BYTES_MAX, CHAT_VALUES_MAX}, err);
+    if (status == AP_OK)
+        status = read_names(json_object_get(root, "tools"), &vocab->calls, names, &count, err);
+    if (status == AP_OK)
+        status = ap_calls_create(answer, &vocab->calls, names, count, ap_call_format_opens(&vocab->calls, end), err);
+    json_decref(root);
+    ap_free(names);
+    return status;
+}
+
+ap_status ap_vocab_render_chat(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now, ap_tokens *tokens,
+                               ap_answer **answer, ap_error *err)
+{
+    *tokens = (ap_tokens){0};
+    *answer = NULL;
+    ap_rendered rendered;
+    AP_TRY(render(vocab, (ap_str){json, json_length}, now, &rendered, err));
+    ap_status status = make_answer(vocab, (ap_str){json, json_length}, &rendered, answer, err);
+    if (status == AP_OK)
+        status = tokenize_rendered(vocab, &rendered, tokens, err);
+    if (status != AP_OK)
+        ap_answer_destroy(answer);
+    ap_rendered_deinit(&rendered);
+    return status;
+}
+
+ap_status ap_answer_push(ap_answer *answer, const char *text, size_t length, ap_answer_fn *fn, void *context, ap_error *err)
+{
+    return ap_calls_push(answer, (ap_str){text, length}, fn, context, err);
+}
+
+ap_status ap_answer_finish(ap_answer *answer, ap_answer_fn *fn, void *context, ap_error *err)
+{
+    return ap_calls_finish(answer, fn, context, err);
+}
+
+void ap_answer_destroy(ap_answer **answer) { ap_calls_destroy(answer); }
 
 static int add_json(const char *bytes, size_t count, void *out)
 {

@@ -33,7 +33,7 @@ struct ap_stream {
     size_t text_bytes;
 };
 
-enum { REPLACEMENT_BYTES = 3 };
+enum { REPLACEMENT_BYTES = 3, MARK_BYTES = 2 };
 
 /* ---- The machine ---------------------------------------------------------- */
 
@@ -118,7 +118,7 @@ ap_status ap_stream_create(ap_stream **out, const ap_tokenizer *tokenizer, const
     size_t total, longest;
     *out = NULL;
     AP_TRY(check_stops(stops, stop_count, &total, &longest, err));
-    size_t text_bytes = longest + REPLACEMENT_BYTES * (tokenizer->piece_bytes_max + sizeof((ap_stream *)0)->part);
+    size_t text_bytes = longest + MARK_BYTES + REPLACEMENT_BYTES * (tokenizer->piece_bytes_max + sizeof((ap_stream *)0)->part);
     ap_stream *s = ap_alloc_zero(1, sizeof *s);
     if (!s)
         return ap_fail_nomem(err, sizeof *s);
@@ -195,6 +195,27 @@ static void take_raw(ap_stream *s, ap_str raw)
     }
 }
 
+/* A character cut short before a token that is no text. */
+static void end_character(ap_stream *s)
+{
+    if (s->part_bytes)
+        take(s, "\xef\xbf\xbd", REPLACEMENT_BYTES);
+    s->part_bytes = 0;
+}
+
+/* What was held back for a stop string is text now: none goes on behind the token. */
+static void take_mark(ap_stream *s, ap_str piece)
+{
+    end_character(s);
+    if (s->stopped >= 0)
+        return;
+    s->now = 0;
+    s->text[s->text_bytes++] = (char)0xff;
+    memcpy(s->text + s->text_bytes, piece.ptr, piece.len);
+    s->text_bytes += piece.len;
+    s->text[s->text_bytes++] = (char)0xfe;
+}
+
 /* Forgets what was given out and keeps what was held back. */
 static void begin(ap_stream *s)
 {
@@ -211,7 +232,10 @@ int32_t ap_stream_push(ap_stream *s, int32_t id, ap_str *text)
     begin(s);
     bool is_control = ap_tokenizer_is_control(s->tokenizer, id);
     ap_str piece = ap_tokenizer_piece(s->tokenizer, id);
-    if (piece.len && (!is_control || (s->flags & AP_STREAM_SPECIAL))) {
+    if (piece.len && is_control && (s->flags & AP_STREAM_MARKS)) {
+        s->is_at_start = false;
+        take_mark(s, piece);
+    } else if (piece.len && (!is_control || (s->flags & AP_STREAM_SPECIAL))) {
         if (s->is_at_start && piece.ptr[0] == ' ' && !is_control)
             piece = (ap_str){piece.ptr + 1, piece.len - 1};
         s->is_at_start = false;

@@ -24,6 +24,7 @@ enum { AP_STREAM_STOPS_MAX = 16, AP_STREAM_STOP_BYTES_MAX = 256 };
 
 enum {
     AP_STREAM_SPECIAL = 1, /* control tokens are written out instead of left out */
+    AP_STREAM_MARKS = 4,   /* and stand between 0xff and 0xfe, which the text has nowhere else; no stop string crosses one */
     AP_STREAM_START = 2    /* the tokens are a text from its start, not the continuation of a prompt: the space SPM
                             * puts before a text is taken away */
 };

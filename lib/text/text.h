@@ -1,7 +1,7 @@
 /* text.h - between people's text and the numbers a model reads.
  *
  * This room owns tokenizers and their vocabularies (tokenizer.h), chat templates
- * (template.h) and the stream from tokens back to text (stream.h).  It knows no file
+ * (template.h), the stream from tokens back to text (stream.h) and what an answer is made of (calls.h).  It knows no file
  * format: descriptions come in as plain structures.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -9,6 +9,7 @@
 #ifndef AP_TEXT_TEXT_H
 #define AP_TEXT_TEXT_H
 
+#include "text/calls.h"
 #include "text/stream.h"
 #include "text/template.h"
 #include "text/tokenizer.h"

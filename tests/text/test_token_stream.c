@@ -228,6 +228,23 @@ static void a_stopped_stream_stays_stopped(void **state)
     ap_stream_destroy(&stream);
 }
 
+static void control_tokens_may_be_marked(void **state)
+{
+    const fixture *f = *state;
+    const char *const stops[] = {"ab", "<|im_end|>"};
+    const int32_t ids[] = {SMALL_BYTES + 'a', SMALL_TURN_END, SMALL_BYTES + 'b', SMALL_BYTES + 0xc3, SMALL_TURN, SMALL_BYTES + 'a'};
+    static const char *const texts[] = {"", "a\xff<|im_end|>\xfe", "b", "", "\xef\xbf\xbd\xff<|im_start|>\xfe", ""};
+    ap_stream *stream = NULL;
+    ap_str text;
+    assert_ok(ap_stream_create(&stream, f->bpe, stops, 2, AP_STREAM_MARKS, err));
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        assert_int_equal(ap_stream_push(stream, ids[i], &text), -1);
+        assert_true(ap_str_is(text, texts[i]));
+    }
+    assert_true(ap_str_is(ap_stream_finish(stream), "a"));
+    ap_stream_destroy(&stream);
+}
+
 static void an_id_that_is_none_has_no_text(void **state)
 {
     const fixture *f = *state;
@@ -291,6 +308,7 @@ int main(void)
         cmocka_unit_test(control_tokens_are_left_out_unless_asked_for),
         cmocka_unit_test(a_space_before_the_text_is_taken_away_once),
         cmocka_unit_test(a_stopped_stream_stays_stopped),
+        cmocka_unit_test(control_tokens_may_be_marked),
         cmocka_unit_test(an_id_that_is_none_has_no_text),
         cmocka_unit_test(stop_strings_outside_the_limits_are_refused),
         cmocka_unit_test(creation_survives_the_end_of_memory),
