@@ -431,6 +431,20 @@ typedef void ap_logits_fn(void *context, size_t position, const float *logits, u
 AP_API ap_status ap_engine_logits(ap_engine *engine, const int32_t *ids, size_t count, uint32_t chunk, bool only_last,
                                   ap_logits_fn *fn, void *context, ap_error *err);
 
+/* Gathers how much each input column of each matrix matters, for ap_quantize_options.imatrix_fd: runs the ids in chunks of
+ * `chunk_tokens` (at most the context; the last may be shorter), each a text of its own, and writes the mean squares of what
+ * the matrices read as a GGUF file of type imatrix to out_fd, an empty regular file.  The same bytes for any number of
+ * threads.  `dataset` is the name of the text.  AP_E_ARG without ids; AP_E_STATE while requests are live. */
+typedef struct ap_imatrix_options {
+    size_t size; /* sizeof(ap_imatrix_options) */
+    uint32_t chunk_tokens;
+    const char *dataset;
+    ap_progress *progress; /* in tokens; may be NULL */
+    void *progress_context;
+} ap_imatrix_options;
+AP_API ap_status ap_engine_imatrix(ap_engine *engine, const int32_t *ids, size_t count, const ap_imatrix_options *options,
+                                   int out_fd, uint64_t *file_bytes, ap_error *err);
+
 /* ---- The machine --------------------------------------------------------- */
 
 /* Levels of vector instructions this program has kernels for and this CPU can run, best first: "avx512vnni",

@@ -61,7 +61,7 @@ typedef struct cli_command {
     int (*run)(unsigned count, char **operands);
 } cli_command;
 
-extern const cli_command cli_bench, cli_convert, cli_list, cli_logits, cli_outdated, cli_pull, cli_push, cli_quantize, cli_render, cli_rm, cli_rollback, cli_run,
+extern const cli_command cli_bench, cli_convert, cli_imatrix, cli_list, cli_logits, cli_outdated, cli_pull, cli_push, cli_quantize, cli_render, cli_rm, cli_rollback, cli_run,
     cli_serve, cli_show, cli_tag, cli_tokenize, cli_verify, cli_version;
 
 /* ---- Talking to people ---- */

@@ -413,6 +413,13 @@ void ap_engine_stats_of(const ap_engine *e, ap_engine_stats *stats)
     }
 }
 
+void ap_engine_observe(ap_engine *e, ap_forward_observer *observer, void *context)
+{
+    ap_forward_observe(e->forward, observer, context);
+}
+
+const ap_model *ap_engine_model(const ap_engine *e) { return e->model; }
+
 /* ---- Raw logits ---- */
 
 /* One piece of the sequence, and its rows to fn in order. */

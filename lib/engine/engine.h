@@ -21,4 +21,8 @@
 #include "engine/sched.h"
 #include "model/model.h"
 
+/* Sees what the matrices of the model read from now on (model.h). */
+void ap_engine_observe(ap_engine *engine, ap_forward_observer *observer, void *context);
+const ap_model *ap_engine_model(const ap_engine *engine);
+
 #endif

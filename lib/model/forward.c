@@ -97,6 +97,8 @@ struct ap_forward {
     uint32_t layer_index;
     const ap_lora *lora; /* whose share is being added */
     float *adapted;      /* [T][rows] to this */
+    ap_forward_observer *observer; /* or NULL */
+    void *observer_context;
 };
 
 /* ---- Memory ---- */
@@ -647,6 +649,13 @@ static void step_join(void *context, size_t begin, size_t end, unsigned thread)
 
 /* ---- The pass ---- */
 
+static void run_jobs(ap_forward *f, const ap_matmul_job *jobs, uint32_t count)
+{
+    for (uint32_t i = 0; f->observer && i < count; i++)
+        f->observer(f->observer_context, jobs[i].matrix, jobs[i].acts->x, jobs[i].acts->tokens);
+    ap_matmul(f->kernels, f->pool, jobs, count);
+}
+
 static void multiply(ap_forward *f, uint32_t planes, ap_matmul_job *jobs, uint32_t count)
 {
     ap_acts acts = acts_of(f, jobs[0].matrix->cols, planes);
@@ -654,7 +663,7 @@ static void multiply(ap_forward *f, uint32_t planes, ap_matmul_job *jobs, uint32
         jobs[i].acts = &acts;
         jobs[i].y_stride = jobs[i].matrix->rows;
     }
-    ap_matmul(f->kernels, f->pool, jobs, count);
+    run_jobs(f, jobs, count);
 }
 
 static void step_adapt(void *context, size_t begin, size_t end, unsigned thread)
@@ -701,7 +710,7 @@ static void multiply_experts(ap_forward *f, const float *x, uint32_t cols, size_
                                                       .y = (i ? second_y : first_y) + (size_t)first * matrix->rows};
         }
     }
-    ap_matmul(f->kernels, f->pool, f->expert_jobs, count);
+    run_jobs(f, f->expert_jobs, count);
 }
 
 static void each_slot(ap_forward *f, ap_pool_fn *fn)
@@ -775,6 +784,12 @@ static void keep_outputs(ap_forward *f, uint32_t piece_count)
         }
         t += piece->count;
     }
+}
+
+void ap_forward_observe(ap_forward *f, ap_forward_observer *observer, void *context)
+{
+    f->observer = observer;
+    f->observer_context = context;
 }
 
 void ap_forward_run(ap_forward *f, const ap_piece *pieces, uint32_t piece_count)

@@ -19,6 +19,7 @@
 #include "format/format.h"
 #include "kernel/kernel.h"
 #include "model/arch.h"
+#include "model/rules.h"
 #include "quant/quant.h"
 #include "text/text.h"
 
@@ -76,6 +77,8 @@ struct ap_vocab {
     ap_error template_error;
 };
 
+/* Where the matrix that is wanted stands in the model, for a role from AP_ROLE_LAYER_FIRST on; NULL if it is none or absent. */
+const ap_matrix *ap_model_matrix(const ap_model *model, const ap_wanted *wanted);
 /* The embedding of one token < vocab_count: `width` floats. */
 void ap_model_embed(const ap_model *model, uint32_t token, float *out);
 /* The learned vector of a position < context_tokens, of a token type < type_count; only if there are such. */
@@ -114,6 +117,12 @@ void ap_forward_destroy(ap_forward **forward);
 size_t ap_forward_page_bytes(const ap_model *model, ap_kv_type kv_type);
 /* Bytes of the work memory that ap_forward_create takes. */
 ap_status ap_forward_bytes(const ap_model *model, const ap_adapter *adapter, uint32_t tokens_max, size_t *bytes, ap_error *err);
+
+/* Sees what each product of a layer reads: `tokens` rows of matrix->cols floats, as they are before they are rounded to 8
+ * bits.  The pass calls it on the caller's thread, so the order is always the same. */
+typedef void ap_forward_observer(void *context, const ap_matrix *matrix, const float *x, uint32_t tokens);
+/* NULL: nobody, as at first. */
+void ap_forward_observe(ap_forward *forward, ap_forward_observer *observer, void *context);
 
 /* Computes all pieces: writes their keys and values into the pages and keeps the final
  * vectors of the output rows, in order of the pieces. */

@@ -92,12 +92,27 @@ static const role_place places[AP_ROLE_COUNT] = {
     [AP_ROLE_EXPERT_DOWN_BIAS] = {MLP_VECTOR, offsetof(ap_mlp, down_bias)},
 };
 
-static ap_status bind_in_layer(ap_model *m, const ap_wanted *w, const ap_packed_tensor *t, ap_error *err)
+static void *place_in_layer(const ap_model *m, const ap_wanted *w)
 {
     ap_layer *layer = &m->layers[w->layer];
     ap_mlp *mlp = w->rule->role >= AP_ROLE_EXPERT_FIRST ? &layer->experts[w->expert] : &layer->mlp;
     role_place place = places[w->rule->role];
-    void *at = (char *)(place.kind >= MLP_VECTOR ? (void *)mlp : (void *)layer) + place.offset;
+    return (char *)(place.kind >= MLP_VECTOR ? (void *)mlp : (void *)layer) + place.offset;
+}
+
+const ap_matrix *ap_model_matrix(const ap_model *m, const ap_wanted *w)
+{
+    role_place place = places[w->rule->role];
+    if (place.kind != LAYER_MATRIX && place.kind != MLP_MATRIX)
+        return NULL;
+    const ap_matrix *matrix = place_in_layer(m, w);
+    return matrix->panels ? matrix : NULL;
+}
+
+static ap_status bind_in_layer(ap_model *m, const ap_wanted *w, const ap_packed_tensor *t, ap_error *err)
+{
+    role_place place = places[w->rule->role];
+    void *at = place_in_layer(m, w);
     if (place.kind == LAYER_VECTOR || place.kind == MLP_VECTOR)
         return bind_vector(t, at, err);
     return bind_matrix(t, at, err);

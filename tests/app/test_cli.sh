@@ -277,6 +277,16 @@ expect 0 "Q4_K_M" quantize floats.gguf q4.gguf --type Q4_K_M
 expect 1 "exists already" quantize floats.gguf q4.gguf --type Q8_0
 expect 1 "is Q8_0 already" quantize tiny.gguf other4.gguf --type Q4_0
 expect 1 "no type to quantise to" quantize floats.gguf other4.gguf --type Q4
+expect 2 "options --file and --out are needed" imatrix tiny.gguf --file text.txt
+printf 'The quick brown fox jumps over the lazy dog, and so does the next one.' >text.txt
+expect 0 "chunks" imatrix tiny.gguf --file text.txt --out text.imatrix --ctx 16
+expect 1 "exists already" imatrix tiny.gguf --file text.txt --out text.imatrix
+expect 1 "made for" imatrix tiny.gguf --file text.txt --out other4.imatrix --ctx 8192
+printf '\377' >broken.txt
+expect 1 "UTF-8" imatrix tiny.gguf --file broken.txt --out other4.imatrix
+: >empty.txt
+expect 1 "no tokens" imatrix tiny.gguf --file empty.txt --out other4.imatrix
+expect 0 "Q4_0" quantize floats.gguf weighed.gguf --type Q4_0 --imatrix text.imatrix
 expect 1 "holds no importances" quantize floats.gguf other4.gguf --type Q4_0 --imatrix floats.gguf
 expect 1 "cannot be created" quantize floats.gguf missing/other4.gguf --type Q4_0
 [ -z "$(find . -name '*other4*')" ] && ok || bad "a refused quantize left a file: $(find . -name '*other4*')"
