@@ -1,4 +1,4 @@
-/* imatrix.c - a text through the model in chunks, and what its matrices read on the way.
+/* gather.c - a text through the model in chunks, and what its matrices read on the way.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
