@@ -431,6 +431,30 @@ typedef void ap_logits_fn(void *context, size_t position, const float *logits, u
 AP_API ap_status ap_engine_logits(ap_engine *engine, const int32_t *ids, size_t count, uint32_t chunk, bool only_last,
                                   ap_logits_fn *fn, void *context, ap_error *err);
 
+/* How well a model foretells a text, and, with a parent, how far it is from it. */
+typedef struct ap_measure {
+    uint64_t predictions; /* tokens that were foretold: all of a chunk but its first */
+    double nll;           /* mean negative log-likelihood, in nats; perplexity is exp of it */
+    double nll_error;     /* standard error of that mean */
+    /* With a parent. */
+    double parent_nll;
+    double kl_mean, kl_999; /* Kullback-Leibler divergence from the parent: mean, and what 99.9% of the predictions stay within */
+    double top1;            /* share of predictions with the same likeliest token */
+} ap_measure;
+
+typedef struct ap_measure_options {
+    size_t size; /* sizeof(ap_measure_options) */
+    uint32_t chunk_tokens;
+    uint64_t memory_bytes_max; /* what the parent's logits of one chunk may come to; 0: no bound */
+    ap_progress *progress; /* in tokens; may be NULL */
+    void *progress_context;
+} ap_measure_options;
+/* Runs the ids in chunks of `chunk_tokens` (at most the context; the last may be shorter, and is left out if it has
+ * one token), each a text of its own.  parent may be NULL; else its vocabulary must have as many tokens.  AP_E_ARG without
+ * predictions; AP_E_NOMEM names the memory that is wanted; AP_E_STATE while requests are live. */
+AP_API ap_status ap_engine_measure(ap_engine *engine, ap_engine *parent, const int32_t *ids, size_t count,
+                                   const ap_measure_options *options, ap_measure *out, ap_error *err);
+
 /* Gathers how much each input column of each matrix matters, for ap_quantize_options.imatrix_fd: runs the ids in chunks of
  * `chunk_tokens` (at most the context; the last may be shorter), each a text of its own, and writes the mean squares of what
  * the matrices read as a GGUF file of type imatrix to out_fd, an empty regular file.  The same bytes for any number of

@@ -16,6 +16,7 @@
 #include "aperto.h"
 #include "base/str.h"
 #include "fetch/fetch.h"
+#include "store/passport.h"
 #include "store/store.h"
 #include "worker/worker.h"
 
@@ -61,7 +62,7 @@ typedef struct cli_command {
     int (*run)(unsigned count, char **operands);
 } cli_command;
 
-extern const cli_command cli_bench, cli_convert, cli_imatrix, cli_list, cli_logits, cli_outdated, cli_pull, cli_push, cli_quantize, cli_render, cli_rm, cli_rollback, cli_run,
+extern const cli_command cli_bench, cli_convert, cli_imatrix, cli_list, cli_logits, cli_outdated, cli_perplexity, cli_pull, cli_push, cli_quantize, cli_render, cli_rm, cli_rollback, cli_run,
     cli_serve, cli_show, cli_tag, cli_tokenize, cli_verify, cli_version;
 
 /* ---- Talking to people ---- */
@@ -97,6 +98,10 @@ const char *cli_nearest(const char *word, const char *const *names, size_t count
 ap_status cli_read_ids(ap_str text, int32_t **ids, size_t *count, ap_error *err);
 /* The same, at least one, of `text`, given as `option`, or if that is NULL of a file; CLI_DONE, or the exit code after a message. */
 int cli_read_ids_of(const char *text, const char *option, const char *file, int32_t **ids, size_t *count);
+/* The tokens of a text in chunks of `chunk_tokens`, each with the begin token where the vocabulary asks for one; at most
+ * `chunks_max` (0: all).  Freed with ap_free. */
+ap_status cli_make_chunks(const ap_vocab *vocab, ap_str text, uint32_t chunk_tokens, uint64_t chunks_max, int32_t **ids, size_t *count,
+                          ap_error *err);
 /* A whole file or pipe, or standard input for "-". */
 ap_status cli_read_file(const char *file, size_t limit, ap_buf *out, ap_error *err);
 /* AP_E_ARG unless it is valid UTF-8 (U+0000 is); says where it is not. */
@@ -110,6 +115,11 @@ ap_status cli_check_text(ap_str text, const char *what, ap_error *err);
      .help = "CPU level; the best this CPU has if not given. 'aperto version' lists them. The results are the same."}
 #define CLI_OPTION_KV(out) \
     {"--kv-type", "T", CLI_KV, out, .help = "Type of stored keys and values: f16 (default) or f32."}
+/* Of the commands that run a text through a model. */
+enum { CLI_TEXT_BYTES_MAX = 256 * 1024 * 1024, CLI_CHUNK_TOKENS = 512 };
+#define CLI_OPTION_CHUNKS(tokens, chunks)                                                              \
+    {"--ctx", "N", CLI_NUMBER, tokens, 16, 8192, "Tokens of a chunk, which is a text of its own; 512 if not given."}, \
+    {"--chunks", "N", CLI_NUMBER, chunks, 1, 1000000, "Stop after N chunks; the whole text if not given."}
 #define CLI_OPTION_SANDBOX                \
     {"--sandbox", "MODE", CLI_SANDBOX, &cli_sandbox, \
      .help = "full (default): fail where the kernel lacks a part of the sandbox; reduced: do without that part."}
@@ -137,6 +147,16 @@ ap_status cli_open_adapter(const char *path, cli_adapter *out, ap_error *err);
 void cli_close_adapter(cli_adapter *adapter);
 #define CLI_OPTION_ADAPTER(out) \
     {"--adapter", "PATH", CLI_TEXT, out, .help = "A LoRA adapter made for MODEL: a PEFT folder or a GGUF file."}
+/* Measures MODEL over a text file, and with `parent` (a MODEL as well, or NULL) how far it is from that. */
+typedef struct cli_measuring {
+    const char *model, *parent, *file;
+    int64_t chunk_tokens, chunks_max, threads;
+    const char *isa;
+} cli_measuring;
+/* With a parent the passport is filled and kept in the store. */
+ap_status cli_measure(const cli_measuring *what, ap_measure *measure, ap_passport *passport, ap_error *err);
+/* The lines of 'show' for a passport. */
+void cli_print_passport(const ap_passport *passport);
 /* Runs fn in a one-shot worker with these descriptors open for reading; what it writes goes to standard output.
  * The exit code, after the message if it failed. */
 int cli_run_oneshot(ap_oneshot_fn *fn, void *context, const int *fds, size_t fd_count);

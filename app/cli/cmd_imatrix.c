@@ -7,17 +7,14 @@
 #include "base/memory.h"
 #include "cli/cli.h"
 
-enum { TEXT_BYTES_MAX = 256 * 1024 * 1024, CHUNK_TOKENS_DEFAULT = 512 };
-
 static const char *file, *target, *isa;
-static int64_t chunk_tokens = CHUNK_TOKENS_DEFAULT, chunks_max, threads;
+static int64_t chunk_tokens = CLI_CHUNK_TOKENS, chunks_max, threads;
 static bool as_json;
 
 static const cli_option options[] = {
     {"--file", "FILE", CLI_TEXT, &file, .help = "The text; - is standard input. Take what the model will be used for: some hundred kilobytes."},
     {"--out", "FILE", CLI_TEXT, &target, .help = "Where to write the importances, for 'aperto quantize --imatrix'."},
-    {"--ctx", "N", CLI_NUMBER, &chunk_tokens, 16, 8192, "Tokens of a chunk; 512 if not given."},
-    {"--chunks", "N", CLI_NUMBER, &chunks_max, 1, 1000000, "Stop after N chunks; the whole text if not given."},
+    CLI_OPTION_CHUNKS(&chunk_tokens, &chunks_max),
     CLI_OPTION_THREADS(&threads),
     CLI_OPTION_ISA(&isa),
     CLI_OPTION_JSON(&as_json),
@@ -34,32 +31,6 @@ typedef struct report {
     uint64_t tokens, chunks, written_bytes;
 } report;
 
-/* The tokens of the text in chunks, each with the begin token where the vocabulary asks for one. */
-static ap_status make_chunks(const ap_vocab *vocab, const job *j, int32_t **out, size_t *count, ap_error *err)
-{
-    ap_tokens begin, text;
-    AP_TRY(ap_vocab_tokenize(vocab, "", 0, AP_TOKENIZE_BOS, &begin, err));
-    ap_status status = ap_vocab_tokenize(vocab, j->text.ptr, j->text.len, 0, &text, err);
-    size_t own = (size_t)chunk_tokens - begin.count; /* tokens of the text in a chunk: at least 15, for there is one begin token */
-    size_t limit = chunks_max ? (size_t)chunks_max * own : SIZE_MAX, used = 0;
-    if (status == AP_OK) {
-        text.count = text.count < limit ? text.count : limit;
-        *out = ap_alloc_array(text.count + (text.count / own + 1) * begin.count, sizeof **out);
-        status = *out ? AP_OK : ap_fail_nomem(err, text.count * sizeof **out);
-    }
-    for (size_t at = 0, n; status == AP_OK && at < text.count; at += n) {
-        n = text.count - at < own ? text.count - at : own;
-        memcpy(*out + used, begin.ids, begin.count * sizeof **out);
-        memcpy(*out + used + begin.count, text.ids + at, n * sizeof **out);
-        used += begin.count + n;
-    }
-    *count = used;
-    if (status == AP_OK)
-        ap_release(text.ids);
-    ap_release(begin.ids);
-    return status;
-}
-
 static ap_status gather(ap_oneshot *self, const job *j, const ap_model *model, ap_error *err)
 {
     int32_t *ids = NULL;
@@ -67,7 +38,7 @@ static ap_status gather(ap_oneshot *self, const job *j, const ap_model *model, a
     uint32_t declared = ap_model_info_of(model)->context_tokens;
     if (chunk_tokens > declared)
         return ap_fail(err, AP_E_LIMIT, "--ctx is %d; the model was made for %u tokens", (int)chunk_tokens, declared);
-    AP_TRY(make_chunks(ap_model_vocab(model), j, &ids, &count, err));
+    AP_TRY(cli_make_chunks(ap_model_vocab(model), j->text, (uint32_t)chunk_tokens, (uint64_t)chunks_max, &ids, &count, err));
     ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = AP_KV_F32, .requests_max = 1,
                            .memory_bytes_max = j->available_bytes, .context_tokens = (uint32_t)chunk_tokens,
                            .step_tokens = (uint32_t)chunk_tokens};
@@ -133,7 +104,7 @@ static int run(unsigned count, char **operands)
     if (access(target, F_OK) == 0 || errno != ENOENT)
         return cli_error(CLI_FAILED, "'%.400s' exists already; nothing was written", target);
     job j = {.fd = -1, .out_fd = -1, .available_bytes = ap_memory_available("")};
-    ap_status status = cli_read_file(file, TEXT_BYTES_MAX, &text, &err);
+    ap_status status = cli_read_file(file, CLI_TEXT_BYTES_MAX, &text, &err);
     j.text = ap_buf_str(&text);
     if (status == AP_OK)
         status = cli_check_text(j.text, "the text", &err);

@@ -9,12 +9,17 @@
 static const char *type, *imatrix;
 static int64_t threads;
 static bool as_json;
+static cli_measuring what = {.chunk_tokens = CLI_CHUNK_TOKENS};
 
 static const cli_option options[] = {
     {"--type", "T", CLI_TEXT, &type,
      .help = "What the weights become: Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS; or F16, BF16, F32."},
     {"--imatrix", "FILE", CLI_TEXT, &imatrix,
      .help = "How much each input column matters (a GGUF file of type imatrix); the error then goes where it matters least."},
+    {"--text", "FILE", CLI_TEXT, &what.file,
+     .help = "Measure the result against SOURCE on this text, and keep what is found as its passport: in the store, and beside TARGET, from "
+             "where 'pull' takes it along."},
+    CLI_OPTION_CHUNKS(&what.chunk_tokens, &what.chunks_max),
     CLI_OPTION_THREADS(&threads),
     CLI_OPTION_JSON(&as_json),
     CLI_OPTION_SANDBOX,
@@ -50,16 +55,30 @@ static ap_status quantize(job *j, ap_buf *reply, ap_error *err)
     return reply->len == sizeof(ap_quantize_report) ? AP_OK : ap_fail(err, AP_E_WORKER, "the worker gave no report");
 }
 
-static int print_report(const char *target, const ap_buf *reply)
+static int print_report(const char *target, const ap_buf *reply, const ap_passport *passport)
 {
     ap_quantize_report r;
     memcpy(&r, reply->ptr, sizeof r);
     if (as_json)
-        return cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:i}", "file", target, "type", type, "source_bytes",
-                                        (json_int_t)r.source_bytes, "written_bytes", (json_int_t)r.written_bytes,
-                                        "tensors_changed", (int)r.changed_count));
+        return cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:i, s:o}", "file", target, "type", type, "source_bytes",
+                                        (json_int_t)r.source_bytes, "written_bytes", (json_int_t)r.written_bytes, "tensors_changed",
+                                        (int)r.changed_count, "passport", passport ? ap_passport_json(passport) : json_null()));
     (void)printf("%s: %s, %.1f MB of %.1f MB\n", target, type, (double)r.written_bytes / 1e6, (double)r.source_bytes / 1e6);
+    if (passport)
+        cli_print_passport(passport);
+    else
+        (void)printf("It has no passport: with --text FILE its distance from its parent is measured.\n");
     return cli_finish_output();
+}
+
+static ap_status measure(char **operands, ap_passport *passport, ap_error *err)
+{
+    ap_measure m;
+    what.parent = operands[0];
+    what.model = operands[1];
+    what.threads = threads;
+    AP_TRY(cli_measure(&what, &m, passport, err));
+    return ap_passport_write_beside(operands[1], passport, err);
 }
 
 static int run(unsigned count, char **operands)
@@ -85,7 +104,10 @@ static int run(unsigned count, char **operands)
         else
             ap_file_new_abort(&target);
     }
-    int code = status == AP_OK ? print_report(operands[1], &reply) : cli_failed(&err);
+    ap_passport passport;
+    if (status == AP_OK && what.file)
+        status = measure(operands, &passport, &err);
+    int code = status == AP_OK ? print_report(operands[1], &reply, what.file ? &passport : NULL) : cli_failed(&err);
     for (int i = 0; i < 2; i++)
         if (j.fds[i] >= 0)
             close(j.fds[i]);

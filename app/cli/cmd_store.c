@@ -230,6 +230,8 @@ static int run_show(unsigned count, char **operands)
     }
     if (status == AP_OK && !entry.is_cached)
         status = ap_store_history(store, entry.name, &history, &history_count, &err);
+    ap_passport passport;
+    bool has_passport = status == AP_OK && ap_store_passport(store, entry.source_sha256, &passport, NULL) == AP_OK;
     if (store)
         ap_store_close(&store);
     if (status != AP_OK)
@@ -238,10 +240,14 @@ static int run_show(unsigned count, char **operands)
         json_t *o = entry_json(&entry);
         if (o)
             json_object_set_new(o, "history", history_json(history, history_count));
+        if (o)
+            json_object_set_new(o, "passport", has_passport ? ap_passport_json(&passport) : json_null());
         ap_free(history);
         return cli_print_json(o);
     }
     print_entry(&entry);
+    if (has_passport)
+        cli_print_passport(&passport);
     print_history(history, history_count);
     ap_free(history);
     return cli_finish_output();

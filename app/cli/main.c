@@ -7,7 +7,7 @@
 
 static const cli_command *const commands[] = {&cli_run,    &cli_serve, &cli_pull,     &cli_list,   &cli_show,
                                               &cli_verify, &cli_rm,    &cli_tag, &cli_rollback, &cli_outdated, &cli_push, &cli_tokenize, &cli_render, &cli_logits,
-                                              &cli_bench,  &cli_convert, &cli_quantize, &cli_imatrix, &cli_version};
+                                              &cli_bench,  &cli_convert, &cli_quantize, &cli_imatrix, &cli_perplexity, &cli_version};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static const cli_command *find_command(const char *name)

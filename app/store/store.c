@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "store/inside.h"
+#include "store/passport.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -270,6 +271,19 @@ static ap_status name_import(const ap_store *store, const char *name, ap_store_e
     return status;
 }
 
+/* What was measured of the file travels beside it; without it the model is no worse. */
+static void adopt_passport(ap_store *store, const char *path, ap_store_entry *entry)
+{
+    ap_passport passport;
+    ap_error why = {0};
+    ap_import_report *r = &entry->report;
+    ap_status status = ap_passport_read_beside(path, entry->source_sha256, &passport, &why);
+    if (status == AP_OK)
+        status = ap_store_put_passport(store, &passport, &why);
+    if (status != AP_OK && status != AP_E_NOTFOUND)
+        ap_str_append(r->notes, sizeof r->notes, "%s%s.", r->notes[0] ? " " : "", why.message);
+}
+
 ap_status ap_store_import(ap_store *store, const char *path, const ap_store_origin *origin, const char *name,
                           ap_progress *progress, void *context, ap_store_entry *entry, ap_error *err)
 {
@@ -287,6 +301,8 @@ ap_status ap_store_import(ap_store *store, const char *path, const ap_store_orig
         status = ap_store_take_source(store, path, origin, progress, context, entry, &stamp, err);
     if (status == AP_OK)
         status = name_import(store, name, entry, err);
+    if (status == AP_OK)
+        adopt_passport(store, path, entry);
     if (status != AP_OK)
         (void)ap_store_sweep(store, NULL); /* what was packed has no name */
     close(lock);

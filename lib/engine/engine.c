@@ -420,6 +420,8 @@ void ap_engine_observe(ap_engine *e, ap_forward_observer *observer, void *contex
 
 const ap_model *ap_engine_model(const ap_engine *e) { return e->model; }
 
+const ap_kernels *ap_engine_kernels(const ap_engine *e) { return &e->kernels; }
+
 /* ---- Raw logits ---- */
 
 /* One piece of the sequence, and its rows to fn in order. */

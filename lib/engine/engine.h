@@ -24,5 +24,6 @@
 /* Sees what the matrices of the model read from now on (model.h). */
 void ap_engine_observe(ap_engine *engine, ap_forward_observer *observer, void *context);
 const ap_model *ap_engine_model(const ap_engine *engine);
+const ap_kernels *ap_engine_kernels(const ap_engine *engine);
 
 #endif

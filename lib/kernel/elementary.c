@@ -33,7 +33,7 @@ static uint64_t bits_of_double(double value)
 
 /* log(x) = e ln 2 + 2 atanh(s), x = 2^e m, m within a factor of sqrt 2 of one, s = (m - 1) / (m + 1);
  * s^2 < 0.0295, so the terms up to s^23 leave a rest below 2^-60. */
-static double log_double(double x)
+double ap_log_double(double x)
 {
     uint64_t bits = bits_of_double(x);
     int64_t e = (int64_t)(bits >> 52) - 1023;
@@ -67,10 +67,10 @@ float ap_logf(float x)
         return x == 0 ? -INFINITY : NAN;
     if (x == INFINITY)
         return x;
-    return (float)log_double((double)x);
+    return (float)ap_log_double((double)x);
 }
 
-float ap_powf(float base, float exponent) { return (float)exp_double((double)exponent * log_double((double)base)); }
+float ap_powf(float base, float exponent) { return (float)exp_double((double)exponent * ap_log_double((double)base)); }
 
 /* x = k pi / 2 + r, |r| <= pi / 4, pi / 2 in two parts; Taylor sums to r^17 and r^16. */
 void ap_sincosf(float x, float *sine, float *cosine)

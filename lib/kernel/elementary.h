@@ -17,6 +17,8 @@
 float ap_expf(float x);
 /* Rounded from a double that is right to about 2^-50; log of 0 is -inf, of a negative number NaN. */
 float ap_logf(float x);
+/* For a normal x > 0, right to about 2^-50. */
+double ap_log_double(double x);
 /* Cosine and sine of an angle in radians, |x| < 2^24, rounded from double likewise. */
 void ap_sincosf(float x, float *sine, float *cosine);
 /* base^exponent for base > 0, rounded from double likewise. */

@@ -288,6 +288,35 @@ expect 1 "UTF-8" imatrix tiny.gguf --file broken.txt --out other4.imatrix
 expect 1 "no tokens" imatrix tiny.gguf --file empty.txt --out other4.imatrix
 expect 0 "Q4_0" quantize floats.gguf weighed.gguf --type Q4_0 --imatrix text.imatrix
 expect 1 "holds no importances" quantize floats.gguf other4.gguf --type Q4_0 --imatrix floats.gguf
+# Perplexity, and the passport of a quantised file: measured, kept, travelling beside the file, shown.
+expect 2 "option --file is needed" perplexity tiny.gguf
+expect 1 "UTF-8" perplexity tiny.gguf --file broken.txt
+expect 1 "nothing is foretold" perplexity tiny.gguf --file empty.txt
+expect 1 "made for" perplexity tiny.gguf --file text.txt --ctx 8192
+expect 0 "perplexity     " perplexity tiny.gguf --file text.txt --ctx 32
+expect 0 "" perplexity floats.gguf --file text.txt --ctx 32 --chunks 2 --json
+json 'd["predictions"] > 10 and d["perplexity"] > 1 and "passport" not in d'
+expect 1 "they cannot be compared" perplexity tiny.gguf --file text.txt --ctx 32 --parent "$source/tests/golden/arch/llama"
+expect 1 "are the same file" perplexity tiny.gguf --file text.txt --parent tiny.gguf
+expect 0 "It has no passport" quantize floats.gguf bare.gguf --type Q8_0
+expect 0 "the same likeliest token" quantize floats.gguf measured.gguf --type Q4_0 --text text.txt --ctx 32
+expect 0 "" pull measured.gguf --as measured
+expect 0 "passport       against floats.gguf" show measured
+expect 0 "" show measured --json
+json 'd["passport"]["parent_sha256"] == "'"$(sha256sum <floats.gguf | cut -d ' ' -f 1)"'" and d["passport"]["sha256"] == "'"$(sha256sum <measured.gguf | cut -d ' ' -f 1)"'"'
+json 'd["passport"]["text"] == "text.txt" and d["passport"]["text_sha256"] == "'"$(sha256sum <text.txt | cut -d ' ' -f 1)"'" and 0 < d["passport"]["kl_mean"] <= d["passport"]["kl_999"]'
+cp out measured.json
+expect 0 "" perplexity measured --parent floats.gguf --file text.txt --ctx 32 --threads 1 --isa plain --json
+python3 -c 'import json
+a, b = json.load(open("measured.json"))["passport"], json.load(open("out"))["passport"]
+assert a.pop("created") and b.pop("created") and a == b, (a, b)' && ok || bad "a passport on another level"
+# In another store it comes along with the file; beside another file it is nobody's, and is said.
+APERTO_DATA=$PWD/elsewhere expect 0 "" pull measured.gguf --as moved
+APERTO_DATA=$PWD/elsewhere expect 0 "passport       against floats.gguf" show moved
+cp measured.gguf.passport.json bare.gguf.passport.json
+expect 0 "is not of this file" pull bare.gguf --as bare
+expect 0 "" show bare --json
+json 'd["passport"] is None'
 expect 1 "cannot be created" quantize floats.gguf missing/other4.gguf --type Q4_0
 [ -z "$(find . -name '*other4*')" ] && ok || bad "a refused quantize left a file: $(find . -name '*other4*')"
 expect 0 "" run q4.gguf hi -n 4 --temp 0
