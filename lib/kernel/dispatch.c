@@ -20,6 +20,12 @@ static const level levels[AP_ISA_COUNT] = {
                        {ap_matmul_install_avx512, ap_float_install_avx512, ap_vec_install_avx512,
                         ap_attention_install_f16_avx512, ap_attention_install_f32_avx512, ap_ceiling_install_avx512}},
     [AP_ISA_AVX512VNNI] = {true, AP_ISA_AVX512, {ap_matmul_install_avx512vnni, ap_ceiling_install_avx512vnni}},
+#elif AP_HAVE_ARM
+    [AP_ISA_NEON] = {true, AP_ISA_PLAIN,
+                     {ap_matmul_install_neon, ap_quantize_install_neon, ap_float_install_neon, ap_vec_install_neon,
+                      ap_attention_install_f16_neon, ap_attention_install_f32_neon, ap_ceiling_install_neon}},
+    [AP_ISA_DOTPROD] = {true, AP_ISA_NEON, {ap_matmul_install_dotprod, ap_ceiling_install_dotprod}},
+    [AP_ISA_I8MM] = {true, AP_ISA_DOTPROD, {ap_matmul_install_i8mm, ap_ceiling_install_i8mm}},
 #endif
 };
 
@@ -27,6 +33,8 @@ static bool cpu_has(ap_isa isa)
 {
 #if AP_HAVE_X86
     return isa == AP_ISA_PLAIN || ap_x86_has(isa);
+#elif AP_HAVE_ARM
+    return isa == AP_ISA_PLAIN || ap_arm_has(isa);
 #else
     return isa == AP_ISA_PLAIN;
 #endif

@@ -25,6 +25,12 @@ ap_kernels_install_fn ap_attention_install_f16_avx2, ap_attention_install_f32_av
 ap_kernels_install_fn ap_attention_install_f16_avx512, ap_attention_install_f32_avx512;
 ap_kernels_install_fn ap_ceiling_install_avx2, ap_ceiling_install_avx512, ap_ceiling_install_avx512vnni;
 bool ap_x86_has(ap_isa isa);
+#elif AP_HAVE_ARM
+ap_kernels_install_fn ap_float_install_neon, ap_quantize_install_neon, ap_vec_install_neon;
+ap_kernels_install_fn ap_matmul_install_neon, ap_matmul_install_dotprod, ap_matmul_install_i8mm;
+ap_kernels_install_fn ap_attention_install_f16_neon, ap_attention_install_f32_neon;
+ap_kernels_install_fn ap_ceiling_install_neon, ap_ceiling_install_dotprod, ap_ceiling_install_i8mm;
+bool ap_arm_has(ap_isa isa);
 #endif
 
 #endif

@@ -10,7 +10,8 @@ for header in include/*.h lib/*/*.h lib/*/*/*.h app/*/*.h; do
     [ -f "$header" ] || continue
     flags=
     case $header in
-    lib/kernel/lanes_math.h) continue ;; # the second half of lanes_plain.h, lanes_avx2.h and lanes_avx512.h
+    lib/kernel/lanes_math.h) continue ;; # the second half of lanes_plain.h, lanes_avx2.h, lanes_avx512.h and lanes_neon.h
+    lib/kernel/arm/*) [ "$(uname -m)" = aarch64 ] || continue ;;
     lib/kernel/x86/*avx512*) flags="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c" ;;
     lib/kernel/x86/*avx2*) flags="-mavx2 -mfma -mf16c" ;;
     esac

@@ -127,7 +127,9 @@ else
     before=$failed
     report "aarch64: build" build_arm
     if [ "$failed" = "$before" ]; then
-        report "aarch64: levels" has_levels "qemu-aarch64-static -L $arm/root" build-aarch64/aperto "plain"
+        for cpu in "cortex-a57:neon plain" "neoverse-n1:dotprod neon plain" "max:i8mm dotprod neon plain"; do
+            report "aarch64 ${cpu%%:*}: levels" has_levels "qemu-aarch64-static -L $arm/root -cpu ${cpu%%:*}" build-aarch64/aperto "${cpu#*:}"
+        done
         report "aarch64: law" law_there "qemu-aarch64-static -L $arm/root" build-aarch64/tests/law/test_law
         export APERTO_TEST_SLOWNESS=50
         # Not the compiler's own look at the headers, nor tests that take emulation too long.
