@@ -200,6 +200,8 @@ AP_API ap_status ap_vocab_detokenize(const ap_vocab *vocab, const int32_t *ids, 
 /* The raw bytes of one token, borrowed; NULL and 0 for an id that is none. */
 AP_API const char *ap_vocab_piece(const ap_vocab *vocab, int32_t id, size_t *length);
 AP_API bool ap_vocab_has_template(const ap_vocab *vocab);
+/* Whether the template has a variable of this name, so that giving it a value can matter. */
+AP_API bool ap_vocab_template_reads(const ap_vocab *vocab, const char *name);
 
 /* Renders the model's chat template over a JSON object {"messages":[…], "tools":[…],
  * "add_generation_prompt":true, "kwargs":{…}} (UTF-8) and makes tokens of it; text

@@ -75,12 +75,33 @@ static bool are_tokens(const json_t *tokens)
     return true;
 }
 
+static bool are_calls(const json_t *calls)
+{
+    const json_t *call;
+    size_t i;
+    if (!json_is_array(calls))
+        return false;
+    json_array_foreach(calls, i, call)
+    {
+        uint32_t index;
+        const json_t *id = json_object_get(call, "id"), *arguments = json_object_get(call, "arguments");
+        const char *name = get_text(call, "name");
+        if (!get_u32(call, "index", &index) || (id && !get_text(call, "id")) || (name == NULL) == (arguments == NULL) ||
+            (arguments && !json_is_string(arguments)))
+            return false;
+    }
+    return true;
+}
+
 static bool take_text(const json_t *body, ap_worker_event *event)
 {
-    const json_t *text = json_object_get(body, "text");
+    const json_t *text = json_object_get(body, "text"), *reasoning = json_object_get(body, "reasoning");
     event->text = json_string_value(text);
     event->text_length = json_string_length(text);
-    return event->text != NULL;
+    event->reasoning = json_string_value(reasoning);
+    event->reasoning_length = json_string_length(reasoning);
+    event->calls = json_object_get(body, "calls");
+    return event->text && (!reasoning || event->reasoning) && (!event->calls || are_calls(event->calls));
 }
 
 static ap_status read_done(const json_t *body, ap_worker_event *event, ap_error *err)
@@ -143,6 +164,9 @@ static ap_status read_by_kind(const json_t *body, ap_worker_event *event, ap_err
     case AP_WORKER_STATS_REPLY:
         return AP_OK;
     case AP_WORKER_ACCEPTED:
+        event->no_effect = get_text(body, "no_effect");
+        if (json_object_get(body, "no_effect") && (!event->no_effect || !is_one_line(event->no_effect)))
+            return broke(err, "a field of ACCEPTED is wrong");
         return get_u32(body, "prompt_tokens", &event->prompt_tokens) ? AP_OK
                                                                      : broke(err, "ACCEPTED without a count");
     case AP_WORKER_TEXT:

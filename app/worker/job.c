@@ -7,14 +7,15 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 
-enum { STOPS_MAX = 16, STOP_BYTES_MAX = 256, BIASES_MAX = 1024, CHOICES_MAX = 65535 };
+enum { STOPS_MAX = 16, STOP_BYTES_MAX = 256, BIASES_MAX = 1024, CHOICES_MAX = 65535, KWARGS_MAX = 64, NO_EFFECT_BYTES = 512 };
 
 /* What logarithms of zero become in JSON, which has no infinity. */
 static const float lowest_logprob = -9999;
 
 typedef struct live_job {
     uint64_t id;
-    json_t *stops; /* array of strings, or NULL */
+    json_t *stops;     /* array of strings, or NULL */
+    ap_answer *answer; /* of a chat, else NULL */
     bool logprobs;
     bool has_failed; /* ERROR was sent, the engine is to forget it */
 } live_job;
@@ -26,6 +27,7 @@ struct ap_jobs {
     live_job live[AP_WORKER_REQUESTS_MAX];
     size_t live_count;
     ap_buf payload;   /* of the frame being written */
+    ap_buf content, reasoning, calls; /* what came of the event in hand */
     ap_error failure; /* in an event function: the step is to fail */
 };
 
@@ -35,6 +37,8 @@ typedef struct job_input {
     bool is_chat;
     ap_request request;
     ap_tokens rendered; /* the library's */
+    ap_answer *answer;  /* too */
+    char no_effect[NO_EFFECT_BYTES];
     int32_t *ids;       /* ours */
     ap_logit_bias biases[BIASES_MAX];
     const char *stops[STOPS_MAX];
@@ -54,14 +58,24 @@ ap_status ap_jobs_create(ap_jobs **out, ap_engine *engine, const ap_vocab *vocab
     return AP_OK;
 }
 
+static void forget(ap_jobs *jobs, live_job *job)
+{
+    json_decref(job->stops);
+    ap_answer_destroy(&job->answer);
+    *job = jobs->live[--jobs->live_count];
+}
+
 void ap_jobs_destroy(ap_jobs **pointer)
 {
     ap_jobs *jobs = *pointer;
     *pointer = NULL;
     if (!jobs)
         return;
-    for (size_t i = 0; i < jobs->live_count; i++)
-        json_decref(jobs->live[i].stops);
+    while (jobs->live_count)
+        forget(jobs, &jobs->live[0]);
+    ap_buf_deinit(&jobs->content);
+    ap_buf_deinit(&jobs->reasoning);
+    ap_buf_deinit(&jobs->calls);
     ap_buf_deinit(&jobs->payload);
     ap_free(jobs);
 }
@@ -72,12 +86,6 @@ static live_job *find_live(ap_jobs *jobs, uint64_t id)
         if (jobs->live[i].id == id)
             return &jobs->live[i];
     return NULL;
-}
-
-static void forget(ap_jobs *jobs, live_job *job)
-{
-    json_decref(job->stops);
-    *job = jobs->live[--jobs->live_count];
 }
 
 /* ---- Reading a job ------------------------------------------------------- */
@@ -269,6 +277,24 @@ static ap_status copy_ids(job_input *in, const json_t *prompt, uint32_t vocab_co
     return AP_OK;
 }
 
+/* Names the kwargs that the template does not read: no answer depends on them. */
+static ap_status read_kwargs(job_input *in, const json_t *kwargs, const ap_vocab *vocab, ap_error *err)
+{
+    const char *key;
+    json_t *value;
+    if (!json_is_object(kwargs) || json_object_size(kwargs) > KWARGS_MAX)
+        return bad(in, "kwargs", err, "is not an object of at most 64 variables");
+    json_object_foreach((json_t *)kwargs, key, value)
+    {
+        size_t used = strlen(in->no_effect), length = strlen(key);
+        if (length == 0 || length > 60 || strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") < length)
+            return bad(in, "kwargs", err, "has a key that is no name of a variable");
+        if (!ap_vocab_template_reads(vocab, key) && used + length + 3 < sizeof in->no_effect)
+            (void)snprintf(in->no_effect + used, sizeof in->no_effect - used, "%s%s", used ? ", " : "", key);
+    }
+    return AP_OK;
+}
+
 static ap_status render(job_input *in, const ap_vocab *vocab, ap_error *err)
 {
     const json_t *messages = json_object_get(in->root, "messages"),
@@ -278,8 +304,8 @@ static ap_status render(job_input *in, const ap_vocab *vocab, ap_error *err)
         return bad(in, "messages", err, "is missing, empty or not an array");
     if (tools && !json_is_array(tools))
         return bad(in, "tools", err, "is not an array");
-    if (kwargs && !json_is_object(kwargs))
-        return bad(in, "kwargs", err, "is not an object");
+    if (kwargs)
+        AP_TRY(read_kwargs(in, kwargs, vocab, err));
     if (!json_is_integer(now))
         return bad(in, "now", err, "is missing or not an integer");
     json_t *context = json_object();
@@ -293,8 +319,11 @@ static ap_status render(job_input *in, const ap_vocab *vocab, ap_error *err)
         return ap_fail(err, AP_E_NOMEM, "out of memory for the messages of a request");
     in->param = "messages";
     ap_status status =
-        ap_vocab_render(vocab, text, strlen(text), json_integer_value(now), NULL, NULL, &in->rendered, err);
+        ap_vocab_render_chat(vocab, text, strlen(text), json_integer_value(now), &in->rendered, &in->answer, err);
     free(text); /* jansson's, from malloc */
+    if (status == AP_E_UNSUPPORTED && json_array_size(tools) > 0)
+        in->param = "tools";
+    in->request.text_marks = true;
     return status;
 }
 
@@ -416,7 +445,9 @@ static ap_status submit(ap_jobs *jobs, job_input *in, ap_error *err)
     live_job *job = &jobs->live[jobs->live_count++];
     *job = (live_job){.id = in->request.id,
                       .stops = json_incref(json_object_get(in->root, "stop")),
+                      .answer = in->answer,
                       .logprobs = in->request.logprobs};
+    in->answer = NULL;
     return AP_OK;
 }
 
@@ -437,8 +468,8 @@ ap_status ap_jobs_submit(ap_jobs *jobs, uint64_t id, const char *json, size_t le
     ap_status status = submit(jobs, in, &why);
     if (status == AP_OK) {
         ap_buf_clear(&jobs->payload);
-        status = ap_buf_printf(&jobs->payload, err, "{\"prompt_tokens\":%" PRIu32 "}",
-                               (uint32_t)in->request.prompt_count);
+        status = ap_buf_printf(&jobs->payload, err, "{\"prompt_tokens\":%" PRIu32 "%s%s%s}", (uint32_t)in->request.prompt_count,
+                               in->no_effect[0] ? ",\"no_effect\":\"" : "", in->no_effect, in->no_effect[0] ? "\"" : "");
         if (status == AP_OK)
             status =
                 ap_wire_put(jobs->writer, AP_WORKER_ACCEPTED, id, jobs->payload.ptr, jobs->payload.len, err);
@@ -447,6 +478,7 @@ ap_status ap_jobs_submit(ap_jobs *jobs, uint64_t id, const char *json, size_t le
         status = answer_refused(jobs, id, in, &why, err);
     }
     ap_release(in->rendered.ids);
+    ap_answer_destroy(&in->answer);
     ap_free(in->ids);
     json_decref(root);
     ap_free(in);
@@ -474,11 +506,56 @@ static ap_status add_token(ap_buf *out, const ap_vocab *vocab, int32_t token, fl
     return ap_buf_add_char(out, ']', err);
 }
 
-static ap_status add_text_event(ap_buf *out, const ap_vocab *vocab, const live_job *job,
-                                const ap_event *event, ap_error *err)
+static ap_status on_piece(void *context, const ap_answer_piece *piece, ap_error *err)
 {
-    AP_TRY(ap_buf_add_str(out, AP_STR("{\"text\":"), err));
-    AP_TRY(ap_wire_add_json(out, (ap_str){event->text, event->text_length}, err));
+    ap_jobs *jobs = context;
+    ap_str text = {piece->text, piece->length}, id = {piece->id, piece->id_length};
+    if (piece->kind == AP_ANSWER_CONTENT)
+        return ap_buf_add_str(&jobs->content, text, err);
+    if (piece->kind == AP_ANSWER_REASONING)
+        return ap_buf_add_str(&jobs->reasoning, text, err);
+    AP_TRY(ap_buf_printf(&jobs->calls, err, "%s{\"index\":%" PRIu32 ",\"%s\":", jobs->calls.len ? "," : "", piece->call,
+                         piece->kind == AP_ANSWER_CALL ? "name" : "arguments"));
+    AP_TRY(ap_wire_add_json(&jobs->calls, text, err));
+    if (id.len) {
+        AP_TRY(ap_buf_add_str(&jobs->calls, AP_STR(",\"id\":"), err));
+        AP_TRY(ap_wire_add_json(&jobs->calls, id, err));
+    }
+    return ap_buf_add_char(&jobs->calls, '}', err);
+}
+
+/* The text of an event as content, reasoning and calls; without an answer to take apart all of it is content. */
+static ap_status take_apart(ap_jobs *jobs, live_job *job, const ap_event *event, ap_error *err)
+{
+    ap_buf_clear(&jobs->content);
+    ap_buf_clear(&jobs->reasoning);
+    ap_buf_clear(&jobs->calls);
+    if (!job->answer)
+        return ap_buf_add(&jobs->content, event->text, event->text_length, err);
+    AP_TRY(ap_answer_push(job->answer, event->text, event->text_length, on_piece, jobs, err));
+    return event->kind == AP_EVENT_DONE ? ap_answer_finish(job->answer, on_piece, jobs, err) : AP_OK;
+}
+
+static ap_status add_parts(ap_buf *out, const ap_jobs *jobs, ap_error *err)
+{
+    AP_TRY(ap_buf_add_str(out, AP_STR("\"text\":"), err));
+    AP_TRY(ap_wire_add_json(out, ap_buf_str(&jobs->content), err));
+    if (jobs->reasoning.len) {
+        AP_TRY(ap_buf_add_str(out, AP_STR(",\"reasoning\":"), err));
+        AP_TRY(ap_wire_add_json(out, ap_buf_str(&jobs->reasoning), err));
+    }
+    if (!jobs->calls.len)
+        return AP_OK;
+    AP_TRY(ap_buf_add_str(out, AP_STR(",\"calls\":["), err));
+    AP_TRY(ap_buf_add_str(out, ap_buf_str(&jobs->calls), err));
+    return ap_buf_add_char(out, ']', err);
+}
+
+static ap_status add_text_event(ap_buf *out, const ap_jobs *jobs, const live_job *job, const ap_event *event, ap_error *err)
+{
+    const ap_vocab *vocab = jobs->vocab;
+    AP_TRY(ap_buf_add_char(out, '{', err));
+    AP_TRY(add_parts(out, jobs, err));
     if (job->logprobs) {
         AP_TRY(ap_buf_add_str(out, AP_STR(",\"tokens\":["), err));
         AP_TRY(add_token(out, vocab, event->token, event->logprob, err));
@@ -494,13 +571,14 @@ static ap_status add_text_event(ap_buf *out, const ap_vocab *vocab, const live_j
     return ap_buf_add_char(out, '}', err);
 }
 
-static ap_status add_done_event(ap_buf *out, const live_job *job, const ap_event *event, ap_error *err)
+static ap_status add_done_event(ap_buf *out, const ap_jobs *jobs, const live_job *job, const ap_event *event,
+                                ap_error *err)
 {
     static const char *const reasons[] = {"stop", "length", "cancelled"};
     const json_t *stop =
         event->stop_index >= 0 ? json_array_get(job->stops, (size_t)event->stop_index) : NULL;
-    AP_TRY(ap_buf_printf(out, err, "{\"finish_reason\":\"%s\",\"text\":", reasons[event->finish]));
-    AP_TRY(ap_wire_add_json(out, (ap_str){event->text, event->text_length}, err));
+    AP_TRY(ap_buf_printf(out, err, "{\"finish_reason\":\"%s\",", reasons[event->finish]));
+    AP_TRY(add_parts(out, jobs, err));
     AP_TRY(ap_buf_add_str(out, AP_STR(",\"stop\":"), err));
     if (stop)
         AP_TRY(ap_wire_add_json(out, (ap_str){json_string_value(stop), json_string_length(stop)}, err));
@@ -527,14 +605,16 @@ static ap_status pass_on(ap_jobs *jobs, live_job *job, const ap_event *event, ap
 {
     ap_buf *out = &jobs->payload;
     ap_buf_clear(out);
+    if (event->kind != AP_EVENT_FAILED)
+        AP_TRY(take_apart(jobs, job, event, err));
     switch (event->kind) {
     case AP_EVENT_TOKEN:
-        if (event->text_length == 0 && !job->logprobs)
+        if (!jobs->content.len && !jobs->reasoning.len && !jobs->calls.len && !job->logprobs)
             return AP_OK; /* held back; nothing to tell */
-        AP_TRY(add_text_event(out, jobs->vocab, job, event, err));
+        AP_TRY(add_text_event(out, jobs, job, event, err));
         break;
     case AP_EVENT_DONE:
-        AP_TRY(add_done_event(out, job, event, err));
+        AP_TRY(add_done_event(out, jobs, job, event, err));
         break;
     case AP_EVENT_FAILED:
         return send_error(jobs->writer, event->id, event->error, NULL, NULL, err);

@@ -3,7 +3,8 @@
  *
  * A job is one JSON object:
  *
- *   "kind": "chat" with "messages":[…], "tools":[…], "kwargs":{…}, "now":seconds
+ *   "kind": "chat" with "messages":[…], "tools":[…], "kwargs":{…}, "now":seconds; its answer is taken apart into text,
+ *           reasoning and calls of these tools
  *           "completion" with "prompt":"text" or [ids]
  *   "max_tokens" 1 … 2^31-1; absent: until the model ends or the context is full
  *   "temperature" 0 … 100 · "top_p" above 0, to 1 · "top_k" 0 … 2^31-1 · "min_p" 0 … 1

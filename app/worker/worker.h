@@ -94,12 +94,20 @@ typedef struct ap_worker_event {
 
     /* ACCEPTED, DONE; ERROR if known, else 0 */
     uint32_t prompt_tokens;
+    /* ACCEPTED: names of kwargs the template does not read, ", " between; or NULL */
+    const char *no_effect;
     /* TEXT, DONE: valid UTF-8, NUL-terminated, perhaps empty */
     const char *text;
     size_t text_length;
     /* TEXT: array of {"id","text","logprob","bytes":[…],"top":[{"id","text","logprob","bytes":[…]}]}, or
      * NULL. A logprob of minus infinity arrives as -9999. */
     const json_t *tokens;
+    /* TEXT, DONE of a chat: what the model thought, apart from the text; may be NULL */
+    const char *reasoning;
+    size_t reasoning_length;
+    /* TEXT, DONE of a chat: what came of calls of tools, in order: array of {"index","name","id"} where one begins ("id" only
+     * if the model gave one) and {"index","arguments"} for more of its arguments; or NULL */
+    const json_t *calls;
     /* DONE */
     ap_finish finish;
     const char *stop; /* the stop string that ended it, or NULL */

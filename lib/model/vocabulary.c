@@ -107,6 +107,11 @@ uint32_t ap_vocab_count(const ap_vocab *vocab) { return ap_tokenizer_count(vocab
 
 bool ap_vocab_has_template(const ap_vocab *vocab) { return vocab->chat_template != NULL; }
 
+bool ap_vocab_template_reads(const ap_vocab *vocab, const char *name)
+{
+    return vocab->chat_template && ap_template_reads(vocab->chat_template, ap_str_from(name));
+}
+
 /* Hands the ids to the caller of aperto.h. */
 static ap_tokens tokens_of(ap_ids *ids)
 {

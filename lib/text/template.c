@@ -277,6 +277,14 @@ void ap_template_destroy(ap_template **chat_template)
 
 const ap_template_traits *ap_template_traits_of(const ap_template *chat_template) { return &chat_template->traits; }
 
+bool ap_template_reads(const ap_template *t, ap_str name)
+{
+    for (uint32_t i = 0; i < t->program.name_count; i++)
+        if (ap_str_equal(t->program.names[i], name))
+            return true;
+    return false;
+}
+
 ap_str ap_template_chatml(void)
 {
     return AP_STR("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"

@@ -46,6 +46,8 @@ typedef struct ap_template_traits {
 ap_status ap_template_compile(ap_template **out, ap_str source, ap_error *err);
 void ap_template_destroy(ap_template **chat_template);
 const ap_template_traits *ap_template_traits_of(const ap_template *chat_template);
+/* Whether it has a variable of this name. */
+bool ap_template_reads(const ap_template *chat_template, ap_str name);
 
 /* The ChatML template, for a model that brings none but whose vocabulary has <|im_start|>. */
 ap_str ap_template_chatml(void);

@@ -9,6 +9,8 @@
  *   5  the step makes a system call that the sandbox forbids
  * Each step reads the last byte of the model file.
  *
+ * In the answer to a chat '^' begins a call of "f", '%' is "{}" of its arguments, '$' is a thought.
+ *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "aperto.h"
 
@@ -113,6 +115,42 @@ ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t length
     if (memmem(json, length, "refuse", 6))
         return ap_fail(err, AP_E_TEMPLATE, "the template said \xc3\xa4 and \xff");
     return ap_vocab_tokenize(vocab, json, length, 0, tokens, err);
+}
+
+bool ap_vocab_template_reads(const ap_vocab *vocab, const char *name) { return name[0] == 'r'; }
+
+struct ap_answer {
+    uint32_t calls;
+};
+
+ap_status ap_vocab_render_chat(const ap_vocab *vocab, const char *json, size_t length, int64_t now, ap_tokens *tokens,
+                               ap_answer **answer, ap_error *err)
+{
+    *answer = ap_alloc_zero(1, sizeof **answer);
+    ap_status status = *answer ? ap_vocab_render(vocab, json, length, now, NULL, NULL, tokens, err) : ap_fail_nomem(err, 1);
+    if (status != AP_OK)
+        ap_answer_destroy(answer);
+    return status;
+}
+
+ap_status ap_answer_push(ap_answer *answer, const char *text, size_t length, ap_answer_fn *fn, void *context, ap_error *err)
+{
+    ap_answer_piece piece = {.kind = AP_ANSWER_CONTENT, .text = text, .length = length, .id = ""};
+    if (length == 1 && *text == '^')
+        piece = (ap_answer_piece){AP_ANSWER_CALL, answer->calls++, "f", 1, "", 0};
+    else if (length == 1 && *text == '%')
+        piece = (ap_answer_piece){AP_ANSWER_ARGUMENTS, answer->calls - 1, "{}", 2, "", 0};
+    else if (length == 1 && *text == '$')
+        piece.kind = AP_ANSWER_REASONING;
+    return length ? fn(context, &piece, err) : AP_OK;
+}
+
+ap_status ap_answer_finish(ap_answer *answer, ap_answer_fn *fn, void *context, ap_error *err) { return AP_OK; }
+
+void ap_answer_destroy(ap_answer **answer)
+{
+    ap_free(*answer);
+    *answer = NULL;
 }
 
 ap_status ap_engine_create(ap_engine **out, const ap_model *model, const ap_engine_options *options,

@@ -18,6 +18,9 @@ static const struct {
     {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":5}"},
     {AP_WORKER_TEXT, 1, "{\"text\":\"\u00e4x\",\"tokens\":[{" TOKEN ",\"top\":[{" TOKEN "},{" TOKEN "}]}]}"},
     {AP_WORKER_TEXT, 1, "{\"text\":\"\"}"},
+    {AP_WORKER_ACCEPTED, 1, "{\"prompt_tokens\":5,\"no_effect\":\"a, b\"}"},
+    {AP_WORKER_TEXT, 1,
+     "{\"text\":\"\",\"reasoning\":\"r\",\"calls\":[{\"index\":0,\"name\":\"f\",\"id\":\"x\"},{\"index\":0,\"arguments\":\"{\"}]}"},
     {AP_WORKER_DONE, 1,
      "{\"finish_reason\":\"stop\",\"text\":\"x\",\"stop\":\"###\",\"prompt_tokens\":3,\"completion_tokens\":"
      "2,"

@@ -128,6 +128,27 @@ static void a_chat_is_rendered_from_all_its_parts(void **state)
     ap_buf_deinit(&text);
 }
 
+static void an_answer_is_taken_apart(void **state)
+{
+    json_t *f = run(*state, 1,
+                    "{\"kind\":\"chat\",\"messages\":[{\"role\":\"user\",\"content\":\"^%$\"}],\"kwargs\":{\"k\":1,\"r\":2,\"l\":3},"
+                    "\"now\":5,\"max_tokens\":60,\"seed\":0}");
+    assert_string_equal(text_of(body_of(f, 0), "no_effect"), "k, l");
+    unsigned calls = 0, arguments = 0, thoughts = 0;
+    for (size_t i = 1; i + 1 < json_array_size(f); i++) {
+        const json_t *call = json_array_get(json_object_get(body_of(f, i), "calls"), 0);
+        const char *thought = text_of(body_of(f, i), "reasoning");
+        calls += text_of(call, "name") && strcmp(text_of(call, "name"), "f") == 0 && number_of(call, "index") == 0;
+        arguments += text_of(call, "arguments") && strcmp(text_of(call, "arguments"), "{}") == 0;
+        thoughts += thought && strcmp(thought, "$") == 0;
+        if (call || thought)
+            assert_string_equal(text_of(body_of(f, i), "text"), "");
+    }
+    assert_int_equal(calls, 1);
+    assert_int_equal(arguments, 1);
+    assert_int_equal(thoughts, 1);
+}
+
 static void stop_strings_and_logprobs_are_reported(void **state)
 {
     json_t *f = run(*state, 1,
@@ -352,6 +373,7 @@ int main(void)
         TEST(a_completion_is_accepted_streamed_and_done),
         TEST(prompts_may_be_ids),
         TEST(a_chat_is_rendered_from_all_its_parts),
+        TEST(an_answer_is_taken_apart),
         TEST(stop_strings_and_logprobs_are_reported),
         TEST(bad_jobs_are_refused_by_the_name_of_their_field),
         TEST(deep_json_is_refused_and_not_followed),
