@@ -202,6 +202,9 @@ AP_API const char *ap_vocab_piece(const ap_vocab *vocab, int32_t id, size_t *len
 AP_API bool ap_vocab_has_template(const ap_vocab *vocab);
 /* Whether the template has a variable of this name, so that giving it a value can matter. */
 AP_API bool ap_vocab_template_reads(const ap_vocab *vocab, const char *name);
+/* Whether a variable of this name is ours or the template language's in every template (messages, bos_token, loop), so
+ * that "kwargs" may not set it. */
+AP_API bool ap_vocab_template_owns(const char *name);
 
 /* Renders the model's chat template over a JSON object {"messages":[…], "tools":[…],
  * "add_generation_prompt":true, "kwargs":{…}} (UTF-8) and makes tokens of it; text

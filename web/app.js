@@ -81,6 +81,18 @@ function makeRequest() {
   return request;
 }
 
+// What a model thinks before it answers stands above the answer, folded.
+function addThought(body) {
+  const details = document.createElement("details");
+  const summary = document.createElement("summary");
+  const thought = document.createElement("p");
+  summary.textContent = "Thinking";
+  details.className = "thought";
+  details.append(summary, thought);
+  body.before(details);
+  return thought;
+}
+
 // Writes the answer into `body` and returns what is to be said about it.
 async function streamAnswer(body, answer) {
   const response = await fetch("/v1/chat/completions", {
@@ -92,7 +104,7 @@ async function streamAnswer(body, answer) {
   if (!response.ok) throw new Error(await failure(response));
   const seed = response.headers.get("Aperto-Seed");
   const started = performance.now();
-  let note = "", isWhole = false;
+  let note = "", isWhole = false, thought = null;
   for await (const data of readEvents(response.body)) {
     if (data === "[DONE]") {
       isWhole = true;
@@ -101,6 +113,11 @@ async function streamAnswer(body, answer) {
     const event = JSON.parse(data);
     if (event.error) throw new Error(event.error.message);
     for (const choice of event.choices) {
+      if (choice.delta.reasoning_content) {
+        answer.thought += choice.delta.reasoning_content;
+        thought = thought || addThought(body);
+        thought.textContent = answer.thought;
+      }
       if (choice.delta.content) {
         const follow = isAtEnd();
         answer.text += choice.delta.content;
@@ -122,7 +139,7 @@ async function ask(text) {
   messages.push({ role: "user", content: text });
   addMessage("user", text);
   const body = addMessage("assistant", "");
-  const answer = { text: "" };
+  const answer = { text: "", thought: "" };
   running = new AbortController();
   send.hidden = true;
   stop.hidden = false;
@@ -135,8 +152,10 @@ async function ask(text) {
     else show("No answer: " + error.message, true);
   }
   // What was said stays part of the conversation; a question without an answer goes back to the box.
-  if (answer.text) {
-    messages.push({ role: "assistant", content: answer.text });
+  if (answer.text || answer.thought) {
+    const message = { role: "assistant", content: answer.text };
+    if (answer.thought) message.reasoning_content = answer.thought;
+    messages.push(message);
   } else if (messages.length) {
     messages.pop();
     body.parentNode.previousSibling.remove();

@@ -8,14 +8,23 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/editor.h"
+#include "serve/answer_calls.h"
+#include "serve/openai_chat.h"
 
-enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, READY_MS = 120000, DEATHS_MAX = 3 };
+enum {
+    INPUT_BYTES_MAX = 64 * 1024 * 1024,
+    TOOLS_BYTES_MAX = 8 * 1024 * 1024,
+    TOOLS_VALUES_MAX = 1 << 18,
+    READY_MS = 120000,
+    DEATHS_MAX = 3
+};
 
-static const char *system_text, *isa, *adapter_path;
+static const char *system_text, *isa, *adapter_path, *tools_path;
 static ap_kv_type kv_type;
 static int64_t answer_tokens, top_k, seed = -1, context_tokens, threads;
 static double temperature = 0.7, top_p = 0.95, min_p;
@@ -35,7 +44,11 @@ static const cli_option options[] = {
     {"--raw", NULL, CLI_FLAG, &raw, .help = "Continue the text as it stands, without the chat template."},
     CLI_OPTION_KV(&kv_type),
     CLI_OPTION_ISA(&isa),
-    {"--json", NULL, CLI_FLAG, &as_json, .help = "Print the answer as JSON, with counts and the seed."},
+    {"--json", NULL, CLI_FLAG, &as_json,
+     .help = "Print the answer as JSON: text, reasoning, tool_calls, counts and the seed."},
+    {"--tools", "FILE", CLI_TEXT, &tools_path,
+     .help = "Offer the model the tools of a JSON file, an array as in OpenAI's interface; its calls are in the JSON printed "
+             "by --json."},
     CLI_OPTION_SANDBOX,
     {"--json-schema", "FILE", CLI_REFUSED, NULL, .help = ""},
     {"--grammar", "FILE", CLI_REFUSED, NULL, .help = ""},
@@ -48,8 +61,10 @@ static void on_interrupt(int signal_number) { interrupted = 1; }
 /* ---- One answer ---- */
 
 typedef struct answer {
-    ap_buf text;
+    ap_buf text, reasoning;
+    ap_answer_calls calls;
     bool is_over, is_streamed;
+    bool is_thinking; /* the terminal shows reasoning */
     ap_status status;
     char message[480];
     ap_finish finish;
@@ -57,20 +72,64 @@ typedef struct answer {
     double prompt_ms, answer_ms;
 } answer;
 
+static void answer_deinit(answer *a)
+{
+    ap_buf_deinit(&a->text);
+    ap_buf_deinit(&a->reasoning);
+    ap_answer_calls_deinit(&a->calls);
+}
+
+static bool is_dim(void)
+{
+    const char *terminal = getenv("TERM");
+    return !getenv("NO_COLOR") && terminal && strcmp(terminal, "dumb") != 0;
+}
+
+static void end_thinking(answer *a)
+{
+    if (a->is_thinking)
+        (void)fputs(is_dim() ? "\033[0m\n\n" : "\n\n", stdout);
+    a->is_thinking = false;
+}
+
+/* Reasoning is for people who watch: what a pipe or a file gets is the answer alone. */
+static void show(answer *a, const ap_worker_event *e)
+{
+    if (e->reasoning_length && cli_is_terminal(STDOUT_FILENO)) {
+        if (!a->is_thinking) {
+            if (a->text.len)
+                (void)putchar('\n');
+            (void)fputs(is_dim() ? "\033[2mThinking: " : "Thinking: ", stdout);
+        }
+        a->is_thinking = true;
+        cli_put_text(e->reasoning, e->reasoning_length);
+    }
+    if (e->text_length) {
+        end_thinking(a);
+        cli_put_text(e->text, e->text_length);
+    }
+    if (e->kind == AP_WORKER_DONE)
+        end_thinking(a);
+    (void)fflush(stdout);
+}
+
+static ap_status keep(answer *a, const ap_worker_event *e)
+{
+    AP_TRY(ap_buf_add(&a->text, e->text, e->text_length, NULL));
+    AP_TRY(ap_buf_add(&a->reasoning, e->reasoning, e->reasoning_length, NULL));
+    return ap_answer_calls_take(&a->calls, e->calls, AP_ANSWER_CALLS_MAX, NULL);
+}
+
 static void take_event(void *context, const ap_worker_event *e)
 {
     answer *a = context;
     switch (e->kind) {
     case AP_WORKER_TEXT:
     case AP_WORKER_DONE:
-        if (e->text_length) {
-            if (a->is_streamed) {
-                cli_put_text(e->text, e->text_length);
-                (void)fflush(stdout);
-            }
-            if (ap_buf_add(&a->text, e->text, e->text_length, NULL) != AP_OK)
-                a->status = AP_E_NOMEM;
-        }
+        if (a->is_streamed)
+            show(a, e);
+        if (a->status == AP_OK)
+            a->status = keep(a, e);
         if (e->kind == AP_WORKER_TEXT)
             return;
         a->is_over = true;
@@ -90,6 +149,8 @@ static void take_event(void *context, const ap_worker_event *e)
     }
 }
 
+static json_t *tools; /* of --tools, or NULL */
+
 static json_t *job_json(json_t *messages, ap_str prompt, uint64_t draw_seed)
 {
     json_t *job = json_pack("{s:f, s:f, s:f, s:I, s:I}", "temperature", temperature, "top_p", top_p, "min_p", min_p, "top_k",
@@ -101,6 +162,8 @@ static json_t *job_json(json_t *messages, ap_str prompt, uint64_t draw_seed)
     if (messages) {
         json_object_set_new(job, "kind", json_string("chat"));
         json_object_set(job, "messages", messages);
+        if (tools)
+            json_object_set(job, "tools", tools);
         json_object_set_new(job, "now", json_integer(ap_clock_wall()));
     } else {
         json_object_set_new(job, "kind", json_string("completion"));
@@ -192,6 +255,25 @@ typedef struct session {
 
 /* ---- One prompt ---- */
 
+static json_t *text_json(const ap_buf *text) { return json_stringn(text->ptr ? text->ptr : "", text->len); }
+
+static int print_answer_json(const answer *a, uint64_t draw_seed, const char *adapter_sha256)
+{
+    static const char *const reasons[] = {"stop", "length", "cancelled"};
+    ap_buf calls = {0};
+    ap_status status = ap_answer_calls_write(&a->calls, &calls, NULL);
+    bool is_call = a->calls.count && a->finish == AP_FINISH_STOP;
+    int code = cli_print_json(json_pack(
+        "{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:f, s:f, s:s*}", "text", text_json(&a->text), "reasoning",
+        a->reasoning.len ? text_json(&a->reasoning) : json_null(), "tool_calls",
+        status == AP_OK ? json_loadb(calls.ptr, calls.len, JSON_ALLOW_NUL, NULL) : NULL, "finish_reason",
+        is_call ? "tool_calls" : reasons[a->finish], "prompt_tokens", (int)a->prompt_count, "completion_tokens",
+        (int)a->answer_count, "seed", (json_int_t)draw_seed, "prompt_ms", a->prompt_ms, "completion_ms", a->answer_ms,
+        "adapter_sha256", adapter_sha256[0] ? adapter_sha256 : NULL));
+    ap_buf_deinit(&calls);
+    return code;
+}
+
 static int answer_once(const session *s, ap_str prompt)
 {
     ap_error err = {0};
@@ -210,18 +292,15 @@ static int answer_once(const session *s, ap_str prompt)
     if (status != AP_OK) {
         code = cli_failed(&err);
     } else if (as_json) {
-        static const char *const reasons[] = {"stop", "length", "cancelled"};
-        code = cli_print_json(json_pack("{s:o, s:s, s:i, s:i, s:I, s:f, s:f, s:s*}", "text", json_stringn(a.text.ptr ? a.text.ptr : "", a.text.len),
-                                        "finish_reason", reasons[a.finish], "prompt_tokens", (int)a.prompt_count,
-                                        "completion_tokens", (int)a.answer_count, "seed", (json_int_t)draw_seed, "prompt_ms",
-                                        a.prompt_ms, "completion_ms", a.answer_ms, "adapter_sha256",
-                                        s->adapter_sha256[0] ? s->adapter_sha256 : NULL));
+        code = print_answer_json(&a, draw_seed, s->adapter_sha256);
     } else {
         (void)putchar('\n');
         code = cli_finish_output();
         print_statistics(&a);
+        if (a.finish == AP_FINISH_LENGTH && !a.text.len && a.reasoning.len)
+            cli_note(NULL, "The model was still thinking when its answer was cut.");
     }
-    ap_buf_deinit(&a.text);
+    answer_deinit(&a);
     return code;
 }
 
@@ -247,15 +326,19 @@ static ap_status take_turn(ap_worker *worker, json_t *messages, ap_str text, uin
     answer a = {.is_streamed = true};
     json_array_append_new(messages, message("user", text.ptr, text.len));
     ap_status status = ask(worker, messages, (ap_str){0}, draw_seed, &a, err);
+    end_thinking(&a);
     if (a.text.len || status == AP_OK)
         (void)putchar('\n');
     if (status == AP_OK) {
         print_statistics(&a);
-        json_array_append_new(messages, message("assistant", a.text.ptr ? a.text.ptr : "", a.text.len));
+        json_t *said = message("assistant", a.text.ptr ? a.text.ptr : "", a.text.len);
+        if (a.reasoning.len) /* which of it stays in the prompt is for the template to say */
+            json_object_set_new(said, "reasoning_content", text_json(&a.reasoning));
+        json_array_append_new(messages, said);
     } else {
         json_array_remove(messages, json_array_size(messages) - 1);
     }
-    ap_buf_deinit(&a.text);
+    answer_deinit(&a);
     return status;
 }
 
@@ -403,6 +486,28 @@ static ap_status read_prompt(const char *operand, ap_buf *prompt, ap_error *err)
     return cli_check_text(ap_buf_str(prompt), "the prompt", err);
 }
 
+/* CLI_DONE, or the exit code after a message. */
+static int read_tools(void)
+{
+    ap_buf text = {0};
+    ap_error err = {0};
+    ap_refusal refusal;
+    const json_t *checked = NULL;
+    if (!as_json)
+        return cli_error(CLI_MISUSE, "--tools needs --json, which shows the calls");
+    if (raw)
+        return cli_error(CLI_MISUSE, "--raw uses no chat template, so there is no place for --tools");
+    ap_status status = cli_read_file(tools_path, TOOLS_BYTES_MAX, &text, &err);
+    if (status == AP_OK)
+        status = ap_json_parse(&tools, ap_buf_str(&text), (ap_json_limits){TOOLS_BYTES_MAX, TOOLS_VALUES_MAX}, &err);
+    ap_buf_deinit(&text);
+    if (status != AP_OK)
+        return cli_error(CLI_FAILED, "%s: %s", tools_path, err.message);
+    if (!ap_openai_tools_read(&(ap_openai_fields){.tools = tools}, &checked, &refusal))
+        return cli_error(CLI_FAILED, "%s: %s", tools_path, refusal.message);
+    return CLI_DONE;
+}
+
 static int run(unsigned count, char **operands)
 {
     ap_error err = {0};
@@ -417,6 +522,9 @@ static int run(unsigned count, char **operands)
         return cli_error(CLI_MISUSE, "--raw uses no chat template, so there is no place for --system");
     if (system_text && !ap_utf8_valid(ap_str_from(system_text)))
         return cli_error(CLI_MISUSE, "option --system is not valid UTF-8");
+    int bad_tools = tools_path ? read_tools() : CLI_DONE;
+    if (bad_tools != CLI_DONE)
+        return bad_tools;
     ap_status status = is_chat ? AP_OK : read_prompt(count > 1 ? operands[1] : NULL, &prompt, &err);
     if (status == AP_E_ARG || status == AP_E_LIMIT) {
         ap_buf_deinit(&prompt);
@@ -432,6 +540,7 @@ static int run(unsigned count, char **operands)
     int code = status != AP_OK ? cli_failed(&err) : is_chat ? converse(&s) : answer_once(&s, ap_buf_str(&prompt));
     ap_worker_stop(&s.worker, 500);
     ap_buf_deinit(&prompt);
+    json_decref(tools);
     if (interrupted && !is_chat) { /* whoever started the program learns of Ctrl-C: a loop in a shell ends as well */
         (void)signal(SIGINT, SIG_DFL);
         (void)raise(SIGINT);
@@ -447,7 +556,8 @@ const cli_command cli_run = {
     .summary = "chat in the terminal, or answer one prompt",
     .description = "Without PROMPT on a terminal: a conversation, with line editing and history; Ctrl-C stops an answer and not the program. "
                    "What is pasted is one message, whatever its lines. With PROMPT, or with text through a pipe: one answer, then the "
-                   "program ends; Ctrl-C stops the answer and ends the program as that signal does. MODEL is a name in the store or a GGUF file.",
+                   "program ends; Ctrl-C stops the answer and ends the program as that signal does. What a model thinks before it answers is "
+                   "shown on a terminal, apart from the answer, and not written to a pipe or file. MODEL is a name in the store or a GGUF file.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

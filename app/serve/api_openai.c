@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "serve/answer_calls.h"
 #include "serve/api.h"
 #include "serve/openai_read.h"
 
@@ -22,6 +23,8 @@ typedef struct job {
     uint32_t prompt_tokens, completion_tokens;
     ap_finish finish;
     ap_buf text;     /* not streamed: the answer */
+    ap_buf reasoning;
+    ap_answer_calls calls;
     ap_buf logprobs; /* not streamed: entries, commas between */
     ap_buf offsets;  /* not streamed completions: text_offset */
     ap_buf values, tops;
@@ -113,10 +116,10 @@ static void fail_call(ap_call *call, const ap_refusal *refusal)
     ap_reply_complete(call->reply, 0, NULL);
 }
 
-static void fail_memory(ap_call *call)
+static void fail_status(ap_call *call, ap_status status)
 {
     ap_refusal refusal;
-    refusal_of(AP_E_NOMEM, "", NULL, &refusal);
+    refusal_of(status, "", NULL, &refusal);
     fail_call(call, &refusal);
 }
 
@@ -223,17 +226,26 @@ static ap_status add_text_logprobs(job *j, const json_t *tokens, ap_error *err)
 
 static size_t held_by(const job *j)
 {
-    return j->text.len + j->logprobs.len + j->values.len + j->tops.len + j->offsets.len;
+    return j->text.len + j->reasoning.len + ap_answer_calls_bytes(&j->calls) + j->logprobs.len + j->values.len +
+           j->tops.len + j->offsets.len;
 }
 
-static void clear_pieces(job *j)
+static void clear_logprobs(job *j)
 {
-    j->call->held_bytes -= held_by(j);
-    ap_buf_clear(&j->text);
+    j->call->held_bytes -= j->logprobs.len + j->values.len + j->tops.len + j->offsets.len;
     ap_buf_clear(&j->logprobs);
     ap_buf_clear(&j->values);
     ap_buf_clear(&j->tops);
     ap_buf_clear(&j->offsets);
+}
+
+static void clear_pieces(job *j)
+{
+    clear_logprobs(j);
+    j->call->held_bytes -= held_by(j);
+    ap_buf_clear(&j->text);
+    ap_buf_clear(&j->reasoning);
+    ap_answer_calls_told(&j->calls);
 }
 
 /* The value of "logprobs" of a choice, from what was collected. */
@@ -260,7 +272,12 @@ static ap_status write_logprobs(ap_buf *out, const job *j, ap_error *err)
 
 /* ---- Writing ------------------------------------------------------------- */
 
-static const char *finish_name(ap_finish finish) { return finish == AP_FINISH_LENGTH ? "length" : "stop"; }
+static const char *finish_name(const job *j)
+{
+    if (j->finish == AP_FINISH_LENGTH)
+        return "length";
+    return j->calls.count ? "tool_calls" : "stop";
+}
 
 static ap_status write_head(ap_buf *out, const ap_call *call, const char *object, ap_error *err)
 {
@@ -287,39 +304,58 @@ static ap_status write_usage(ap_buf *out, const ap_call *call, ap_error *err)
                          prompt, completion, prompt + completion);
 }
 
-typedef enum chunk_kind { CHUNK_ROLE, CHUNK_TEXT, CHUNK_FINISH, CHUNK_USAGE } chunk_kind;
+/* What is new of an answer goes out in one chunk per kind: clients look at one field of a delta. */
+typedef enum chunk_kind { CHUNK_ROLE, CHUNK_REASONING, CHUNK_TEXT, CHUNK_CALLS, CHUNK_FINISH, CHUNK_USAGE } chunk_kind;
 
-static ap_status write_choice(ap_buf *out, const job *j, chunk_kind kind, ap_str text, ap_error *err)
+static ap_status write_delta(ap_buf *out, const job *j, chunk_kind kind, ap_error *err)
 {
-    AP_TRY(ap_buf_printf(out, err, "{\"index\":%" PRIu32 ",", j->index));
-    if (!j->call->is_chat) {
-        AP_TRY(ap_buf_add_str(out, AP_STR("\"text\":"), err));
-        AP_TRY(ap_json_add_text(out, text, err));
-    } else if (kind == CHUNK_FINISH) {
-        AP_TRY(ap_buf_add_str(out, AP_STR("\"delta\":{}"), err));
-    } else {
-        AP_TRY(ap_buf_printf(out, err, "\"delta\":{%s\"content\":", kind == CHUNK_ROLE ? "\"role\":\"assistant\"," : ""));
-        AP_TRY(ap_json_add_text(out, text, err));
-        AP_TRY(ap_buf_add_char(out, '}', err));
+    switch (kind) {
+    case CHUNK_ROLE:
+        return ap_buf_add_str(out, AP_STR("{\"role\":\"assistant\",\"content\":\"\"}"), err);
+    case CHUNK_REASONING:
+        AP_TRY(ap_buf_add_str(out, AP_STR("{\"reasoning_content\":"), err));
+        AP_TRY(ap_json_add_text(out, ap_buf_str(&j->reasoning), err));
+        break;
+    case CHUNK_TEXT:
+        AP_TRY(ap_buf_add_str(out, AP_STR("{\"content\":"), err));
+        AP_TRY(ap_json_add_text(out, ap_buf_str(&j->text), err));
+        break;
+    case CHUNK_CALLS:
+        AP_TRY(ap_buf_add_str(out, AP_STR("{\"tool_calls\":"), err));
+        AP_TRY(ap_answer_calls_write_new(&j->calls, out, err));
+        break;
+    default:
+        AP_TRY(ap_buf_add_char(out, '{', err));
+        break;
     }
+    return ap_buf_add_char(out, '}', err);
+}
+
+static ap_status write_choice(ap_buf *out, const job *j, chunk_kind kind, ap_error *err)
+{
+    AP_TRY(ap_buf_printf(out, err, "{\"index\":%" PRIu32 ",\"%s\":", j->index, j->call->is_chat ? "delta" : "text"));
+    if (j->call->is_chat)
+        AP_TRY(write_delta(out, j, kind, err));
+    else
+        AP_TRY(ap_json_add_text(out, kind == CHUNK_TEXT ? ap_buf_str(&j->text) : AP_STR(""), err));
     AP_TRY(ap_buf_add_str(out, AP_STR(",\"logprobs\":"), err));
-    if (kind == CHUNK_TEXT)
+    if (kind == CHUNK_REASONING || kind == CHUNK_TEXT || kind == CHUNK_CALLS)
         AP_TRY(write_logprobs(out, j, err));
     else
         AP_TRY(ap_buf_add_str(out, AP_STR("null"), err));
     if (kind == CHUNK_FINISH)
-        return ap_buf_printf(out, err, ",\"finish_reason\":\"%s\"}", finish_name(j->finish));
+        return ap_buf_printf(out, err, ",\"finish_reason\":\"%s\"}", finish_name(j));
     return ap_buf_add_str(out, AP_STR(",\"finish_reason\":null}"), err);
 }
 
-static ap_status write_chunk(ap_buf *out, const ap_call *call, const job *j, chunk_kind kind, ap_str text, ap_error *err)
+static ap_status write_chunk(ap_buf *out, const ap_call *call, const job *j, chunk_kind kind, ap_error *err)
 {
     ap_buf_clear(out);
     AP_TRY(ap_buf_add_str(out, AP_STR("data: "), err));
     AP_TRY(write_head(out, call, call->is_chat ? "chat.completion.chunk" : "text_completion", err));
     AP_TRY(ap_buf_add_str(out, AP_STR(",\"choices\":["), err));
     if (kind != CHUNK_USAGE)
-        AP_TRY(write_choice(out, j, kind, text, err));
+        AP_TRY(write_choice(out, j, kind, err));
     AP_TRY(ap_buf_add_char(out, ']', err));
     if (call->request.include_usage) {
         AP_TRY(ap_buf_add_str(out, AP_STR(",\"usage\":"), err));
@@ -331,14 +367,49 @@ static ap_status write_chunk(ap_buf *out, const ap_call *call, const job *j, chu
     return ap_buf_add_str(out, AP_STR("}\n\n"), err);
 }
 
-static bool send_chunk(ap_call *call, const job *j, chunk_kind kind, ap_str text)
+static bool send_chunk(ap_call *call, const job *j, chunk_kind kind)
 {
-    if (write_chunk(&call->chunk, call, j, kind, text, NULL) != AP_OK) {
-        fail_memory(call);
+    if (write_chunk(&call->chunk, call, j, kind, NULL) != AP_OK) {
+        fail_status(call, AP_E_NOMEM);
         return false;
     }
     ap_reply_add(call->reply, call->chunk.ptr, call->chunk.len);
     return true;
+}
+
+/* What was collected of an answer; its log-probabilities go with the first chunk of it. */
+static bool send_pieces(job *j)
+{
+    static const chunk_kind kinds[] = {CHUNK_REASONING, CHUNK_TEXT, CHUNK_CALLS};
+    const bool has[] = {j->reasoning.len > 0, j->text.len > 0, ap_answer_calls_has_new(&j->calls)};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (has[i] && !send_chunk(j->call, j, kinds[i]))
+            return false;
+        if (has[i])
+            clear_logprobs(j);
+    }
+    if (j->logprobs.len && !send_chunk(j->call, j, CHUNK_TEXT))
+        return false;
+    clear_pieces(j);
+    return true;
+}
+
+static ap_status write_message(ap_buf *out, const job *j, ap_error *err)
+{
+    AP_TRY(ap_buf_add_str(out, AP_STR("\"message\":{\"role\":\"assistant\",\"content\":"), err));
+    if (j->text.len == 0 && j->calls.count)
+        AP_TRY(ap_buf_add_str(out, AP_STR("null"), err));
+    else
+        AP_TRY(ap_json_add_text(out, ap_buf_str(&j->text), err));
+    if (j->reasoning.len) {
+        AP_TRY(ap_buf_add_str(out, AP_STR(",\"reasoning_content\":"), err));
+        AP_TRY(ap_json_add_text(out, ap_buf_str(&j->reasoning), err));
+    }
+    if (j->calls.count) {
+        AP_TRY(ap_buf_add_str(out, AP_STR(",\"tool_calls\":"), err));
+        AP_TRY(ap_answer_calls_write(&j->calls, out, err));
+    }
+    return ap_buf_add_str(out, AP_STR(",\"refusal\":null}"), err);
 }
 
 static ap_status write_answer(ap_buf *out, const ap_call *call, ap_error *err)
@@ -348,11 +419,15 @@ static ap_status write_answer(ap_buf *out, const ap_call *call, ap_error *err)
     for (size_t i = 0; i < call->job_count; i++) {
         const job *j = &call->jobs[i];
         AP_TRY(ap_buf_printf(out, err, "%s{\"index\":%" PRIu32 ",", i ? "," : "", j->index));
-        AP_TRY(ap_buf_printf(out, err, call->is_chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":"));
-        AP_TRY(ap_json_add_text(out, ap_buf_str(&j->text), err));
-        AP_TRY(ap_buf_printf(out, err, call->is_chat ? ",\"refusal\":null},\"logprobs\":" : ",\"logprobs\":"));
+        if (call->is_chat) {
+            AP_TRY(write_message(out, j, err));
+        } else {
+            AP_TRY(ap_buf_add_str(out, AP_STR("\"text\":"), err));
+            AP_TRY(ap_json_add_text(out, ap_buf_str(&j->text), err));
+        }
+        AP_TRY(ap_buf_add_str(out, AP_STR(",\"logprobs\":"), err));
         AP_TRY(write_logprobs(out, j, err));
-        AP_TRY(ap_buf_printf(out, err, ",\"finish_reason\":\"%s\"}", finish_name(j->finish)));
+        AP_TRY(ap_buf_printf(out, err, ",\"finish_reason\":\"%s\"}", finish_name(j)));
     }
     AP_TRY(ap_buf_add_str(out, AP_STR("],\"usage\":"), err));
     AP_TRY(write_usage(out, call, err));
@@ -365,7 +440,7 @@ static void finish_call(ap_call *call)
 {
     call->is_over = true;
     if (call->reply->is_stream) {
-        if (call->request.include_usage && !send_chunk(call, NULL, CHUNK_USAGE, (ap_str){0}))
+        if (call->request.include_usage && !send_chunk(call, NULL, CHUNK_USAGE))
             return;
         ap_reply_add(call->reply, "data: [DONE]\n\n", 14);
         ap_reply_complete(call->reply, 0, NULL);
@@ -373,7 +448,7 @@ static void finish_call(ap_call *call)
     }
     ap_buf_clear(&call->chunk);
     if (write_answer(&call->chunk, call, NULL) != AP_OK) {
-        fail_memory(call);
+        fail_status(call, AP_E_NOMEM);
         return;
     }
     if (call->chunk.len > AP_REPLY_BODY_BYTES_MAX) {
@@ -384,6 +459,20 @@ static void finish_call(ap_call *call)
     ap_reply_complete(call->reply, 200, "application/json");
 }
 
+/* The names of what changes nothing: fields, and what the template does not read of its variables. */
+static void tell_no_effect(ap_call *call, const char *kwargs)
+{
+    ap_openai_request *r = &call->request;
+    for (size_t length; kwargs && *kwargs; kwargs += length + strspn(kwargs + length, ", ")) {
+        length = strcspn(kwargs, ",");
+        bool is_effort = r->fields.reasoning_effort && ap_str_is((ap_str){kwargs, length}, "reasoning_effort");
+        ap_str_append(r->no_effect, sizeof r->no_effect, "%s%s%.*s", r->no_effect[0] ? ", " : "",
+                      is_effort ? "" : "chat_template_kwargs.", (int)length, kwargs);
+    }
+    if (r->no_effect[0])
+        ap_reply_header_add(call->reply, "Aperto-No-Effect", "%s", r->no_effect);
+}
+
 static void on_accepted(job *j, const ap_worker_event *event)
 {
     ap_call *call = j->call;
@@ -391,21 +480,18 @@ static void on_accepted(job *j, const ap_worker_event *event)
         return;
     j->is_accepted = true;
     j->prompt_tokens = event->prompt_tokens;
+    if (call->accepted_count == 0) /* all have the same variables */
+        tell_no_effect(call, event->no_effect);
     if (++call->accepted_count < call->job_count || !call->request.fields.stream)
         return;
     /* All prompts fit: nothing that is the client's fault can come any more. */
     ap_reply_begin_stream(call->reply, 200, "text/event-stream");
     for (size_t i = 0; call->is_chat && i < call->job_count; i++)
-        if (!send_chunk(call, &call->jobs[i], CHUNK_ROLE, AP_STR("")))
+        if (!send_chunk(call, &call->jobs[i], CHUNK_ROLE))
             return;
     for (size_t i = 0; i < call->job_count; i++) { /* what came of others meanwhile */
         job *early = &call->jobs[i];
-        if (early->text.len || early->logprobs.len) {
-            if (!send_chunk(call, early, CHUNK_TEXT, ap_buf_str(&early->text)))
-                return;
-            clear_pieces(early);
-        }
-        if (early->id && !early->is_live && !send_chunk(call, early, CHUNK_FINISH, (ap_str){"", 0}))
+        if (!send_pieces(early) || (early->id && !early->is_live && !send_chunk(call, early, CHUNK_FINISH)))
             return;
     }
 }
@@ -414,15 +500,19 @@ static bool collect(job *j, const ap_worker_event *event)
 {
     ap_call *call = j->call;
     ap_status status = AP_OK;
-    size_t before = held_by(j);
+    size_t before = held_by(j), calls_max = call->request.fields.parallel_tool_calls ? AP_ANSWER_CALLS_MAX : 1;
     if (event->tokens && call->request.logprobs)
         status = call->is_chat ? add_chat_logprobs(&j->logprobs, event->tokens, NULL)
                                : add_text_logprobs(j, event->tokens, NULL);
     if (status == AP_OK)
         status = ap_buf_add(&j->text, event->text, event->text_length, NULL);
+    if (status == AP_OK && event->reasoning)
+        status = ap_buf_add(&j->reasoning, event->reasoning, event->reasoning_length, NULL);
+    if (status == AP_OK)
+        status = ap_answer_calls_take(&j->calls, event->calls, calls_max, NULL);
     call->held_bytes += held_by(j) - before;
     if (status != AP_OK)
-        fail_memory(call);
+        fail_status(call, status);
     else if (call->held_bytes > AP_REPLY_BODY_BYTES_MAX)
         fail_size(call);
     return !call->is_over;
@@ -431,11 +521,8 @@ static bool collect(job *j, const ap_worker_event *event)
 static void on_text(job *j, const ap_worker_event *event)
 {
     ap_call *call = j->call;
-    if (!collect(j, event) || !call->reply->is_stream || (j->text.len == 0 && j->logprobs.len == 0))
-        return;
-    if (!send_chunk(call, j, CHUNK_TEXT, ap_buf_str(&j->text)))
-        return;
-    clear_pieces(j);
+    if (collect(j, event) && call->reply->is_stream)
+        (void)send_pieces(j);
 }
 
 static void on_done(job *j, const ap_worker_event *event)
@@ -452,7 +539,7 @@ static void on_done(job *j, const ap_worker_event *event)
     j->prompt_tokens = event->prompt_tokens;
     j->completion_tokens = event->completion_tokens;
     on_text(j, event);
-    if (call->is_over || (call->reply->is_stream && !send_chunk(call, j, CHUNK_FINISH, (ap_str){"", 0})))
+    if (call->is_over || (call->reply->is_stream && !send_chunk(call, j, CHUNK_FINISH)))
         return;
     if (++call->done_count == call->job_count)
         finish_call(call);
@@ -477,7 +564,9 @@ static void on_event(void *context, const ap_worker_event *event)
     case AP_WORKER_ERROR: {
         ap_refusal refusal;
         j->is_live = false;
-        refusal_of(event->status, event->message, event->param, &refusal);
+        /* A job has the name of the template for what it gives it. */
+        const char *param = event->param && strcmp(event->param, "kwargs") == 0 ? "chat_template_kwargs" : event->param;
+        refusal_of(event->status, event->message, param, &refusal);
         if (refusal.status >= 500)
             ap_log(AP_LOG_WARN, "request %s failed: %s", call->id, event->message);
         fail_call(call, &refusal);
@@ -559,8 +648,6 @@ void ap_openai_begin(ap_api *api, ap_endpoint endpoint, ap_str body, ap_reply *r
         call->jobs[i].index = (uint32_t)i;
     }
     api->call_count++;
-    if (request.no_effect[0])
-        ap_reply_header_add(reply, "Aperto-No-Effect", "%s", request.no_effect);
     ap_reply_header_add(reply, "Aperto-Seed", "%" PRId64, request.seed);
     if (!submit_jobs(call, &refusal)) {
         fail_call(call, &refusal);
@@ -583,6 +670,8 @@ void ap_api_end(ap_api *api, ap_call **pointer)
     cancel_jobs(call);
     for (size_t i = 0; i < call->job_count; i++) {
         ap_buf_deinit(&call->jobs[i].text);
+        ap_buf_deinit(&call->jobs[i].reasoning);
+        ap_answer_calls_deinit(&call->jobs[i].calls);
         ap_buf_deinit(&call->jobs[i].logprobs);
         ap_buf_deinit(&call->jobs[i].values);
         ap_buf_deinit(&call->jobs[i].tops);

@@ -40,6 +40,10 @@ static const ap_field table[] = {
     JSON("stream_options", BOTH, stream_options),
     FLAG(ignore_eos, BOTH),
     JSON("chat_template_kwargs", CHAT, template_kwargs),
+    JSON("reasoning_effort", CHAT, reasoning_effort),
+    JSON("tools", CHAT, tools),
+    JSON("tool_choice", CHAT, tool_choice),
+    FLAG(parallel_tool_calls, CHAT),
 
     /* These steer accounts, caches and hints of a hosted service; no answer depends on them here. */
     IDLE("user", BOTH),
@@ -51,12 +55,8 @@ static const ap_field table[] = {
     IDLE("prompt_cache_retention", CHAT),
     IDLE("cache_prompt", BOTH),
     IDLE("prediction", CHAT),
-    IDLE("reasoning_effort", CHAT),
     IDLE("verbosity", CHAT),
-    IDLE("parallel_tool_calls", CHAT),
 
-    REFUSED("tools", CHAT, "[]"),
-    REFUSED("tool_choice", CHAT, "\"none\"", "\"auto\""),
     REFUSED("functions", CHAT, "[]"),
     REFUSED("function_call", CHAT, "\"none\"", "\"auto\""),
     REFUSED("response_format", CHAT, "{\"type\":\"text\"}"),
@@ -82,7 +82,7 @@ static const ap_field table[] = {
     REFUSED("bad_words", BOTH, "[]"),
     REFUSED("use_beam_search", BOTH, "false"),
     REFUSED("prompt_logprobs", BOTH, NULL),
-    REFUSED("reasoning_format", CHAT, "\"none\""),
+    REFUSED("reasoning_format", CHAT, "\"auto\"", "\"deepseek\""),
     REFUSED("id_slot", BOTH, "-1"),
     REFUSED("typical_p", BOTH, "1", "1.0"),
     REFUSED("mirostat", BOTH, "0"),
@@ -164,7 +164,7 @@ bool ap_fields_read(ap_endpoint endpoint, const json_t *root, ap_openai_fields *
                     ap_refusal *refusal)
 {
     *fields = (ap_openai_fields){
-        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1, .logprob_count = -1};
+        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1, .logprob_count = -1, .parallel_tool_calls = true};
     no_effect[0] = 0;
     const char *name;
     json_t *value;
@@ -178,10 +178,8 @@ bool ap_fields_read(ap_endpoint endpoint, const json_t *root, ap_openai_fields *
             continue;
         if (f->rule == AP_FIELD_REFUSED && !is_harmless(f, value))
             return ap_refuse(refusal, 400, name, "unsupported_field", "'%s' is not supported in this release", name);
-        if (f->rule == AP_FIELD_NO_EFFECT) {
-            size_t used = strlen(no_effect);
-            (void)snprintf(no_effect + used, AP_REPLY_HEADER_BYTES - used, "%s%s", used ? ", " : "", name);
-        }
+        if (f->rule == AP_FIELD_NO_EFFECT)
+            ap_str_append(no_effect, AP_REPLY_HEADER_BYTES, "%s%s", no_effect[0] ? ", " : "", name);
         if (f->rule == AP_FIELD_HONOURED && !read_honoured(f, value, fields, refusal))
             return false;
     }

@@ -35,8 +35,9 @@ typedef struct ap_openai_fields {
     int64_t max_tokens, max_completion_tokens; /* 0: absent */
     int64_t top_k, n, top_logprobs, seed;
     int64_t logprob_count; /* /v1/completions: -1 absent */
-    bool has_seed, stream, ignore_eos, logprobs;
-    const json_t *model, *messages, *prompt, *stop, *logit_bias, *stream_options, *template_kwargs; /* NULL: absent */
+    bool has_seed, stream, ignore_eos, logprobs, parallel_tool_calls;
+    const json_t *model, *messages, *prompt, *stop, *logit_bias, *stream_options; /* NULL: absent */
+    const json_t *tools, *tool_choice, *template_kwargs, *reasoning_effort;       /* NULL: absent */
 } ap_openai_fields;
 
 typedef struct ap_field {

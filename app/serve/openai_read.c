@@ -8,167 +8,7 @@
 
 #include "base/clock.h"
 #include "serve/json_limits.h"
-
-/* ---- Messages ------------------------------------------------------------ */
-
-static bool message_refused(ap_refusal *refusal, size_t index, const char *field, const char *code, const char *what)
-{
-    char param[96];
-    (void)snprintf(param, sizeof param, "messages[%zu]%s%.40s", index, field[0] ? "." : "", field);
-    return ap_refuse(refusal, 400, param, code, "'%s' %s", param, what);
-}
-
-static bool is_nothing(const json_t *value)
-{
-    return !value || json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0);
-}
-
-/* Text parts become one text; anything else among them is refused by its type. */
-static bool join_parts(const json_t *parts, size_t index, ap_buf *text, ap_refusal *refusal)
-{
-    const json_t *part;
-    size_t i;
-    if (json_array_size(parts) == 0)
-        return message_refused(refusal, index, "content", NULL, "is an empty array");
-    json_array_foreach(parts, i, part) {
-        const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *value = json_object_get(part, "text");
-        char place[48], what[160], key_place[96];
-        (void)snprintf(place, sizeof place, "content[%zu]", i);
-        if (!type)
-            return message_refused(refusal, index, place, NULL, "is not a part with a 'type'");
-        if (strcmp(type, "text") != 0) {
-            (void)snprintf(what, sizeof what, "is of type '%.40s'; this release takes only 'text' parts", type);
-            return message_refused(refusal, index, place, "unsupported_field", what);
-        }
-        const char *key;
-        json_t *member;
-        json_object_foreach((json_t *)part, key, member)
-            if (strcmp(key, "type") != 0 && strcmp(key, "text") != 0 && !json_is_null(member)) {
-                (void)snprintf(key_place, sizeof key_place, "%s.%.30s", place, key);
-                return message_refused(refusal, index, key_place, "unknown_field", "is an unknown field");
-            }
-        if (!json_is_string(value))
-            return message_refused(refusal, index, place, NULL, "has no 'text'");
-        if ((i && ap_buf_add_char(text, '\n', NULL) != AP_OK) ||
-            ap_buf_add(text, json_string_value(value), json_string_length(value), NULL) != AP_OK)
-            return ap_refuse(refusal, 503, NULL, NULL, "out of memory for the messages");
-    }
-    return true;
-}
-
-static json_t *read_content(const json_t *content, size_t index, ap_refusal *refusal)
-{
-    if (json_is_string(content))
-        return json_incref((json_t *)content);
-    if (!json_is_array(content)) {
-        (void)message_refused(refusal, index, "content", NULL, "must be a string or an array of text parts");
-        return NULL;
-    }
-    ap_buf text = {0};
-    json_t *joined = NULL;
-    if (join_parts(content, index, &text, refusal)) {
-        joined = json_stringn(text.ptr ? text.ptr : "", text.len);
-        if (!joined)
-            (void)ap_refuse(refusal, 503, NULL, NULL, "out of memory for the messages");
-    }
-    ap_buf_deinit(&text);
-    return joined;
-}
-
-static bool check_message_fields(const json_t *message, size_t index, ap_refusal *refusal)
-{
-    static const char *const passed_on[] = {"role", "content", "name", "reasoning_content"};
-    /* What clients echo from an earlier answer; it must say nothing. */
-    static const char *const empty_only[] = {"refusal", "annotations", "audio", "tool_calls", "function_call",
-                                             "tool_call_id"};
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)message, key, value) {
-        bool is_passed = false, is_known = false;
-        for (size_t i = 0; i < sizeof passed_on / sizeof *passed_on; i++)
-            is_passed = is_passed || strcmp(key, passed_on[i]) == 0;
-        for (size_t i = 0; i < sizeof empty_only / sizeof *empty_only; i++)
-            is_known = is_known || strcmp(key, empty_only[i]) == 0;
-        if (is_known && !is_nothing(value))
-            return message_refused(refusal, index, key, "unsupported_field", "is not supported in this release");
-        if (!is_known && !is_passed)
-            return message_refused(refusal, index, key, "unknown_field", "is an unknown field");
-    }
-    static const char *const texts[] = {"name", "reasoning_content"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        value = json_object_get(message, texts[i]);
-        if (value && !json_is_null(value) && !json_is_string(value))
-            return message_refused(refusal, index, texts[i], NULL, "must be a string");
-    }
-    return true;
-}
-
-static const char *read_role(const json_t *message, size_t index, ap_refusal *refusal)
-{
-    const json_t *value = json_object_get(message, "role");
-    const char *role = json_string_value(value);
-    static const char *const roles[] = {"system", "user", "assistant"};
-    for (size_t i = 0; role && i < sizeof roles / sizeof *roles; i++)
-        if (strcmp(role, roles[i]) == 0)
-            return roles[i];
-    if (role && strcmp(role, "developer") == 0)
-        return "system";
-    if (role && (strcmp(role, "tool") == 0 || strcmp(role, "function") == 0)) {
-        char what[96];
-        (void)snprintf(what, sizeof what, "is '%s', which is not supported in this release", role);
-        (void)message_refused(refusal, index, "role", "unsupported_field", what);
-        return NULL;
-    }
-    (void)message_refused(refusal, index, "role", NULL, "must be one of 'system', 'developer', 'user', 'assistant'");
-    return NULL;
-}
-
-static bool add_message(ap_openai_request *r, const json_t *message, size_t index, ap_refusal *refusal)
-{
-    if (!json_is_object(message))
-        return message_refused(refusal, index, "", NULL, "must be an object");
-    const char *role = read_role(message, index, refusal);
-    if (!role || !check_message_fields(message, index, refusal))
-        return false;
-    json_t *content = read_content(json_object_get(message, "content"), index, refusal);
-    if (!content)
-        return false;
-    json_t *out = json_pack("{s:s, s:o}", "role", role, "content", content);
-    static const char *const optional[] = {"name", "reasoning_content"};
-    int failed = !out;
-    for (size_t i = 0; i < sizeof optional / sizeof *optional && !failed; i++) {
-        json_t *value = json_object_get(message, optional[i]);
-        if (value && !json_is_null(value))
-            failed = json_object_set(out, optional[i], value);
-    }
-    if (failed || json_array_append(r->messages, out)) {
-        json_decref(out);
-        return ap_refuse(refusal, 503, NULL, NULL, "out of memory for the messages");
-    }
-    json_decref(out);
-    return true;
-}
-
-static bool read_messages(ap_openai_request *r, ap_refusal *refusal)
-{
-    const json_t *messages = r->fields.messages, *message;
-    size_t i;
-    if (!json_is_array(messages) || json_array_size(messages) == 0)
-        return ap_refuse(refusal, 400, "messages", messages ? NULL : "missing_field",
-                         "'messages' must be an array of at least one message");
-    if (json_array_size(messages) > AP_OPENAI_MESSAGES_MAX)
-        return ap_refuse(refusal, 400, "messages", NULL, "'messages' has %zu entries, the limit is %d",
-                         json_array_size(messages), AP_OPENAI_MESSAGES_MAX);
-    r->messages = json_array();
-    if (!r->messages)
-        return ap_refuse(refusal, 503, NULL, NULL, "out of memory for the messages");
-    json_array_foreach(messages, i, message)
-        if (!add_message(r, message, i, refusal))
-            return false;
-    r->prompt_count = 1;
-    return true;
-}
+#include "serve/openai_chat.h"
 
 /* ---- Prompts ------------------------------------------------------------- */
 
@@ -275,8 +115,7 @@ static bool read_stream_options(ap_openai_request *r, ap_refusal *refusal)
         if (strcmp(key, "include_usage") == 0 && (json_is_boolean(value) || json_is_null(value))) {
             r->include_usage = json_is_true(value);
         } else if (strcmp(key, "include_obfuscation") == 0) {
-            size_t used = strlen(r->no_effect);
-            (void)snprintf(r->no_effect + used, sizeof r->no_effect - used, "%s%s", used ? ", " : "", param);
+            ap_str_append(r->no_effect, sizeof r->no_effect, "%s%s", r->no_effect[0] ? ", " : "", param);
         } else if (strcmp(key, "include_usage") == 0) {
             return ap_refuse(refusal, 400, param, NULL, "'%s' must be true or false", param);
         } else {
@@ -314,16 +153,46 @@ static bool read_numbers(ap_openai_request *r, ap_refusal *refusal)
     return true;
 }
 
+/* The variables for the template; the effort of reasoning is one of them. */
+static bool read_kwargs(ap_openai_request *r, ap_refusal *refusal)
+{
+    static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
+    const json_t *kwargs = r->fields.template_kwargs, *effort = r->fields.reasoning_effort;
+    if (kwargs && !json_is_object(kwargs))
+        return ap_refuse(refusal, 400, "chat_template_kwargs", NULL, "'chat_template_kwargs' must be an object");
+    if (!kwargs && !effort)
+        return true;
+    bool is_known = !effort;
+    for (size_t i = 0; i < sizeof efforts / sizeof *efforts && json_is_string(effort); i++)
+        is_known = is_known || strcmp(json_string_value(effort), efforts[i]) == 0;
+    if (!is_known)
+        return ap_refuse(refusal, 400, "reasoning_effort", NULL,
+                         "'reasoning_effort' must be one of 'none', 'minimal', 'low', 'medium', 'high', 'xhigh'");
+    const json_t *other = effort ? json_object_get(kwargs, "reasoning_effort") : NULL;
+    if (other && !json_equal(other, effort))
+        return ap_refuse(refusal, 400, "reasoning_effort", NULL,
+                         "'reasoning_effort' and 'chat_template_kwargs.reasoning_effort' mean the same and differ");
+    r->kwargs = kwargs ? json_copy((json_t *)kwargs) : json_object();
+    if (!r->kwargs || (effort && json_object_set(r->kwargs, "reasoning_effort", (json_t *)effort)))
+        return ap_refuse(refusal, 503, NULL, NULL, "out of memory for the template's variables");
+    return true;
+}
+
+static bool read_chat(ap_openai_request *r, ap_refusal *refusal)
+{
+    r->prompt_count = 1;
+    r->messages = ap_openai_messages_read(r->fields.messages, refusal);
+    return r->messages && read_kwargs(r, refusal) && ap_openai_tools_read(&r->fields, &r->tools, refusal);
+}
+
 static bool read_all(ap_openai_request *r, ap_refusal *refusal)
 {
     if (!ap_fields_read(r->endpoint, r->root, &r->fields, r->no_effect, refusal))
         return false;
-    const json_t *model = r->fields.model, *kwargs = r->fields.template_kwargs;
+    const json_t *model = r->fields.model;
     if (!json_is_string(model))
         return ap_refuse(refusal, 400, "model", model ? NULL : "missing_field", "'model' must be the name of a model");
-    if (kwargs && !json_is_object(kwargs))
-        return ap_refuse(refusal, 400, "chat_template_kwargs", NULL, "'chat_template_kwargs' must be an object");
-    return (r->endpoint == AP_ENDPOINT_CHAT ? read_messages(r, refusal) : read_prompts(r, refusal)) &&
+    return (r->endpoint == AP_ENDPOINT_CHAT ? read_chat(r, refusal) : read_prompts(r, refusal)) &&
            check_stops(r->fields.stop, refusal) && check_biases(r->fields.logit_bias, refusal) &&
            read_stream_options(r, refusal) && read_numbers(r, refusal);
 }
@@ -342,7 +211,8 @@ void ap_openai_request_deinit(ap_openai_request *request)
 {
     json_decref(request->root);
     json_decref(request->messages);
-    request->root = request->messages = NULL;
+    json_decref(request->kwargs);
+    request->root = request->messages = request->kwargs = NULL;
 }
 
 /* ---- Jobs ---------------------------------------------------------------- */
@@ -381,8 +251,10 @@ ap_status ap_openai_job(const ap_openai_request *r, size_t prompt, size_t choice
     if (r->endpoint == AP_ENDPOINT_CHAT) {
         AP_TRY(ap_buf_printf(out, err, "{\"kind\":\"chat\",\"now\":%" PRId64, ap_clock_wall()));
         AP_TRY(add_json(out, "messages", r->messages, err));
-        if (f->template_kwargs)
-            AP_TRY(add_json(out, "kwargs", f->template_kwargs, err));
+        if (r->tools)
+            AP_TRY(add_json(out, "tools", r->tools, err));
+        if (r->kwargs)
+            AP_TRY(add_json(out, "kwargs", r->kwargs, err));
     } else {
         AP_TRY(ap_buf_add_str(out, AP_STR("{\"kind\":\"completion\""), err));
         AP_TRY(add_json(out, "prompt", prompt_at(r, prompt), err));

@@ -1,9 +1,7 @@
 /* openai_read.h - a request body of the OpenAI interface, read and checked, and
  * the jobs for the worker that come of it.
  *
- * Messages are brought into the one form that templates know: content as text
- * (parts are joined by a newline), "developer" as "system", which is what OpenAI
- * means by it.  A call has prompts times n jobs; each is what it would be alone.
+ * A call has prompts times n jobs; each is what it would be alone.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -14,7 +12,6 @@
 
 enum {
     AP_OPENAI_JOBS_MAX = 128,     /* prompts times n */
-    AP_OPENAI_MESSAGES_MAX = 16384,
     AP_OPENAI_STOPS_MAX = 16,     /* OpenAI takes 4 */
     AP_OPENAI_STOP_BYTES_MAX = 256,
     AP_OPENAI_BIASES_MAX = 1024
@@ -25,6 +22,8 @@ typedef struct ap_openai_request {
     ap_openai_fields fields;   /* borrowed from root */
     json_t *root;
     json_t *messages;          /* chat: normalised */
+    json_t *kwargs;            /* chat: the template's variables, or NULL */
+    const json_t *tools;       /* chat: borrowed; NULL: the model is offered none */
     size_t prompt_count;
     int64_t max_tokens;        /* 0: until the model ends */
     int64_t seed;              /* drawn if none came */

@@ -43,6 +43,12 @@ static bool is_one_line(const char *text)
     return true;
 }
 
+/* "a, b_2": they go into a header. */
+static bool are_names(const char *text)
+{
+    return strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_, ") == strlen(text);
+}
+
 static bool is_token(const json_t *token)
 {
     uint32_t id;
@@ -165,7 +171,7 @@ static ap_status read_by_kind(const json_t *body, ap_worker_event *event, ap_err
         return AP_OK;
     case AP_WORKER_ACCEPTED:
         event->no_effect = get_text(body, "no_effect");
-        if (json_object_get(body, "no_effect") && (!event->no_effect || !is_one_line(event->no_effect)))
+        if (json_object_get(body, "no_effect") && (!event->no_effect || !are_names(event->no_effect)))
             return broke(err, "a field of ACCEPTED is wrong");
         return get_u32(body, "prompt_tokens", &event->prompt_tokens) ? AP_OK
                                                                      : broke(err, "ACCEPTED without a count");

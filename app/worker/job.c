@@ -283,14 +283,18 @@ static ap_status read_kwargs(job_input *in, const json_t *kwargs, const ap_vocab
     const char *key;
     json_t *value;
     if (!json_is_object(kwargs) || json_object_size(kwargs) > KWARGS_MAX)
-        return bad(in, "kwargs", err, "is not an object of at most 64 variables");
+        return bad(in, "kwargs", err, "is no object of at most 64 variables");
     json_object_foreach((json_t *)kwargs, key, value)
     {
         size_t used = strlen(in->no_effect), length = strlen(key);
         if (length == 0 || length > 60 || strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") < length)
             return bad(in, "kwargs", err, "has a key that is no name of a variable");
+        if (ap_vocab_template_owns(key)) {
+            in->param = "kwargs";
+            return ap_fail(err, AP_E_ARG, "'%s' has another meaning in templates: a request cannot set it", key);
+        }
         if (!ap_vocab_template_reads(vocab, key) && used + length + 3 < sizeof in->no_effect)
-            (void)snprintf(in->no_effect + used, sizeof in->no_effect - used, "%s%s", used ? ", " : "", key);
+            ap_str_append(in->no_effect, sizeof in->no_effect, "%s%s", used ? ", " : "", key);
     }
     return AP_OK;
 }

@@ -112,6 +112,8 @@ bool ap_vocab_template_reads(const ap_vocab *vocab, const char *name)
     return vocab->chat_template && ap_template_reads(vocab->chat_template, ap_str_from(name));
 }
 
+bool ap_vocab_template_owns(const char *name) { return ap_template_owns(ap_str_from(name)); }
+
 /* Hands the ids to the caller of aperto.h. */
 static ap_tokens tokens_of(ap_ids *ids)
 {

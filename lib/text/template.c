@@ -29,8 +29,7 @@ static bool is_token_name(ap_str name)
     return false;
 }
 
-/* Names a request may not give: ours, the interpreter's, and what looks private. */
-static bool is_reserved(const ap_render_input *input, ap_str name)
+bool ap_template_owns(ap_str name)
 {
     static const char *const names[] = {"messages", "tools", "documents", "add_generation_prompt", "loop", "self", "super",
                                         "caller", "varargs", "kwargs", "lipsum", "true", "false", "none", "True", "False", "None",
@@ -38,13 +37,10 @@ static bool is_reserved(const ap_render_input *input, ap_str name)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (ap_str_is(name, names[i]))
             return true;
-    for (size_t i = 0; i < input->token_count; i++)
-        if (ap_str_is(name, input->tokens[i].name))
-            return true;
     return name.len == 0 || name.ptr[0] == '_' || is_token_name(name) || ap_jinja_is_function(name);
 }
 
-static ap_status set_kwargs(ap_jrun *run, const ap_render_input *input, const ap_jval *kwargs)
+static ap_status set_kwargs(ap_jrun *run, const ap_jval *kwargs)
 {
     if (!kwargs || kwargs->kind == AP_J_NONE)
         return AP_OK;
@@ -52,7 +48,7 @@ static ap_status set_kwargs(ap_jrun *run, const ap_render_input *input, const ap
         return ap_fail(run->err, AP_E_ARG, "kwargs must be an object");
     for (size_t i = 0; i < kwargs->u.dict->count; i++) {
         ap_str name = ap_jbytes(kwargs->u.dict->pairs[i].key);
-        if (is_reserved(input, name))
+        if (ap_template_owns(name))
             return ap_fail(run->err, AP_E_ARG, "kwargs may not set '%.*s': templates have something else under this name",
                            name.len > 60 ? 60 : (int)name.len, name.ptr);
         AP_TRY(ap_jinja_set(run, name, kwargs->u.dict->pairs[i].value));
@@ -73,7 +69,7 @@ static ap_status set_verbatim(ap_jrun *run, const ap_jdict *all)
     return AP_OK;
 }
 
-static ap_status set_prepared(ap_jrun *run, const ap_template *t, const ap_render_input *input, ap_jdict *all)
+static ap_status set_prepared(ap_jrun *run, const ap_template *t, ap_jdict *all)
 {
     static const char *const known[] = {"messages", "tools", "documents", "add_generation_prompt", "kwargs"};
     ap_jval *value[5];
@@ -97,7 +93,7 @@ static ap_status set_prepared(ap_jrun *run, const ap_template *t, const ap_rende
     AP_TRY(ap_messages_prepare(run, &t->traits, t->knows_developer, value[0]));
     for (size_t i = 0; i < 4; i++)
         AP_TRY(ap_jinja_set(run, ap_str_from(known[i]), value[i] ? *value[i] : i == 3 ? ap_jbool(false) : ap_jnone()));
-    return set_kwargs(run, input, value[4]);
+    return set_kwargs(run, value[4]);
 }
 
 /* ---- rendering ---------------------------------------------------------------------- */
@@ -139,7 +135,7 @@ static ap_status render_run(ap_jrun *run, const ap_template *t, const ap_render_
         AP_TRY(ap_jstr_new(run, input->tokens[i].text, true, &text));
         AP_TRY(ap_jinja_set(run, ap_str_from(input->tokens[i].name), text));
     }
-    AP_TRY(input->verbatim ? set_verbatim(run, all.u.dict) : set_prepared(run, t, input, all.u.dict));
+    AP_TRY(input->verbatim ? set_verbatim(run, all.u.dict) : set_prepared(run, t, all.u.dict));
     run->steps = 0; /* reading had a budget of its own */
     return ap_jinja_render(run, build);
 }

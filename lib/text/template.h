@@ -48,6 +48,8 @@ void ap_template_destroy(ap_template **chat_template);
 const ap_template_traits *ap_template_traits_of(const ap_template *chat_template);
 /* Whether it has a variable of this name. */
 bool ap_template_reads(const ap_template *chat_template, ap_str name);
+/* Names a request's kwargs may not have: the variables we give, the interpreter's own, and what looks private. */
+bool ap_template_owns(ap_str name);
 
 /* The ChatML template, for a model that brings none but whose vocabulary has <|im_start|>. */
 ap_str ap_template_chatml(void);

@@ -118,6 +118,7 @@ ap_status ap_vocab_render(const ap_vocab *vocab, const char *json, size_t length
 }
 
 bool ap_vocab_template_reads(const ap_vocab *vocab, const char *name) { return name[0] == 'r'; }
+bool ap_vocab_template_owns(const char *name) { return strcmp(name, "messages") == 0; }
 
 struct ap_answer {
     uint32_t calls;

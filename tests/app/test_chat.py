@@ -1,8 +1,8 @@
-# test_chat.py APERTO MAKE_TINY - a conversation on a terminal: Ctrl-C stops the answer and not the program.
+# test_chat.py APERTO MAKE_TINY MAKE_TELLING - a conversation on a terminal: Ctrl-C stops the answer and not the program.
 # SPDX-License-Identifier: Apache-2.0
 import os, pty, re, select, signal, subprocess, sys, tempfile, termios, time
 
-aperto, make_tiny = (os.path.abspath(path) for path in sys.argv[1:3])
+aperto, make_tiny, make_telling = (os.path.abspath(path) for path in sys.argv[1:4])
 
 
 class Terminal:
@@ -87,6 +87,27 @@ with tempfile.TemporaryDirectory() as folder:
     history = os.path.join(data, "history")
     check("begin" in open(history).read(), "the history is not kept")
     check(os.stat(history).st_mode & 0o077 == 0, "the history can be read by others")
+
+    # What a model thinks is shown apart, dimmed where the terminal has that, and stays out of the answer.
+    telling = os.path.join(folder, "telling.gguf")
+    subprocess.run([make_telling, telling], check=True)
+    for colour in (False, True):
+        shown = {k: v for k, v in environment.items() if k != "NO_COLOR" or not colour}
+        before, after = (r"\x1b\[2m", r"\x1b\[0m") if colour else ("", "")
+        for ask in ((), ("In Turin?",)):
+            t = Terminal(shown, "run", telling, *ask)
+            if not ask:
+                t.wait("is ready.*\r\n.*> ")
+                t.send("In Turin?\n")
+            screen = t.wait(f"{before}Thinking: The user wants the weather.{after}\r\n\r\n<tool_call>")
+            check(colour or "\x1b[2m" not in screen, "colours in spite of NO_COLOR")
+            if not ask:
+                t.wait("</tool_call>\r\n[^>]*> ")
+                t.send("21 C\n")
+                check("Thinking" not in t.wait(r"It is warm in Turin\."), "an answer without a thought shows one")
+                t.wait("> ")
+                t.send("\x04")
+            check(t.end() == 0, "a conversation with reasoning")
 
     # What is pasted is one message, whatever its ends of lines; the terminal gets its modes back.
     t = Terminal(environment, "run", "long", "--temp", "1", "--seed", "5", "-n", "300")

@@ -1,9 +1,9 @@
 #!/bin/sh
-# test_cli.sh APERTO MAKE_TINY ASK IMPORT_TOOL - the program as people meet it: answers, exit codes, one-line errors.
+# test_cli.sh APERTO MAKE_TINY ASK IMPORT_TOOL MAKE_TELLING - the program as people meet it: answers, exit codes, one-line errors.
 # SPDX-License-Identifier: Apache-2.0
 set -u
 whole() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); } # paths may be given from here
-aperto=$(whole "$1") make_tiny=$(whole "$2") ask=$(whole "$3") import_tool=$(whole "$4")
+aperto=$(whole "$1") make_tiny=$(whole "$2") ask=$(whole "$3") import_tool=$(whole "$4") make_telling=$(whole "$5")
 source=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -224,6 +224,29 @@ raw_count() { timeout 60 "$aperto" run tiny --raw --json -n 1 2>err | python3 -c
 [ "$(printf 'a\n\n' | raw_count)" = $(($(printf 'a' | raw_count) + 2)) ] && ok || bad "--raw lost the ends of lines"
 [ "$(printf 'a\r\n' | raw_count)" = $(($(printf 'a' | raw_count) + 2)) ] && ok || bad "--raw changed the end of a line"
 grep -q "$(printf '\033')" out err && bad "colours without a terminal" || ok
+# Reasoning and calls of tools
+"$make_telling" telling.gguf || exit 1
+cat >tools.json <<'EOF'
+[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+EOF
+sed 's/"name"/"nam"/' tools.json >wrong.json
+expect 0 "" run telling.gguf "In Turin?" --json
+json 'd["reasoning"] == "The user wants the weather." and d["tool_calls"] == [] and d["finish_reason"] == "stop"'
+json 'd["text"].startswith("<tool_call>")'
+expect 0 "" run telling.gguf "In Turin?" --json --tools tools.json
+json 'd["text"] == "" and d["finish_reason"] == "tool_calls" and len(d["tool_calls"]) == 1'
+json 'd["tool_calls"][0]["function"] == {"name": "weather", "arguments": "{\"city\": \"Turin\"}"}'
+expect 0 "" run telling.gguf "21 C" --json
+json 'd["text"] == "It is warm in Turin." and d["reasoning"] is None and d["tool_calls"] == []'
+expect 0 "<tool_call>" run telling.gguf "In Turin?"
+grep -q "user wants" out err && bad "reasoning in the plain output" || ok
+expect 0 "" run telling.gguf "In Turin?" -n 2
+grep -q "still thinking" err && ok || bad "nothing says that the answer was cut while the model was thinking"
+expect 1 "tools[0].function.nam" run telling.gguf hi --json --tools wrong.json
+expect 1 "none.json" run telling.gguf hi --json --tools none.json
+expect 1 "does not show tools" run tiny hi --json --tools tools.json
+expect 2 "--json" run telling.gguf hi --tools tools.json
+expect 2 "--raw" run telling.gguf hi --raw --json --tools tools.json
 expect 2 "the prompt is empty" run tiny ""
 for c in list version help "help --man run" "run --help" "show tiny" "show tiny --json" "verify tiny" "tokenize tiny hi" "tokenize tiny hi --json" \
     "tokenize tiny --decode 40" "render tiny --context chat.json" "logits tiny --tokens 1" "logits tiny --tokens 1 --digest" \

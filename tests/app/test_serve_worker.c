@@ -10,48 +10,25 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "serve_fake.h"
+#include "serve_real.h"
 #include "tiny_model.h"
 
-static ap_serve_options options;
-static ap_served_model model = {.name = "tiny", .packed_fd = -1, .digest = "0123456789abcdef", .created = 1700000000};
-static ap_workers *workers;
-static fake_server *server;
-static char packed_path[] = "/tmp/aperto-serve-XXXXXX";
+static real_server real;
 
 static int start(void **state)
 {
     const ap_tiny_model tiny = {.seed = 11};
-    ap_import_report report;
-    ap_import_options import = {.size = sizeof import};
-    int source = ap_tiny_model_file(&tiny), out = mkostemp(packed_path, O_CLOEXEC);
-    assert_ok(ap_model_import(source, out, &import, &report, err));
-    (void)close(source);
-    (void)close(out);
-    model.packed_fd = open(packed_path, O_RDONLY | O_CLOEXEC);
-    options = fake_options();
-    options.models = &model;
-    options.model_count = 1;
-    assert_ok(ap_workers_create(&workers, &options, err));
-    assert_ok(ap_workers_start(workers, -1, err));
-    server = fake_start_over(&options, ap_workers_backend(workers));
+    real_start(&real, ap_tiny_model_file(&tiny));
     return 0;
 }
 
 static int stop(void **state)
 {
-    fake_stop(server, 1);
-    ap_workers_destroy(&workers, 2000);
-    (void)close(model.packed_fd);
-    (void)unlink(packed_path);
+    real_stop(&real);
     return 0;
 }
 
-static int ask(const char *path, const char *body, response *r)
-{
-    client_request(server, body ? "POST" : "GET", path, NULL, body, r);
-    return r->status;
-}
+static int ask(const char *path, const char *body, response *r) { return real_ask(&real, path, body, r); }
 
 static bool wait_ready(const char *wanted, unsigned timeout_ms)
 {
@@ -121,7 +98,7 @@ static void one_seed_is_one_answer_alone_and_in_company(void **state)
     static const char company[] = "{\"model\":\"tiny\",\"prompt\":\"other\",\"max_tokens\":2000,\"n\":4,\"ignore_eos\":true}";
     char *alone = answer_of(body), *again = answer_of(body);
     assert_string_equal(alone, again);
-    int fd = client_connect(server);
+    int fd = client_connect(real.server);
     ap_buf text = {0};
     assert_ok(ap_buf_printf(&text, err, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
                             strlen(company), company));
@@ -175,7 +152,7 @@ static void a_killed_worker_fails_its_requests_and_is_replaced(void **state)
     char first;
     response r;
     ap_buf text = {0};
-    int fd = client_connect(server);
+    int fd = client_connect(real.server);
     assert_ok(ap_buf_printf(&text, err, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
                             strlen(body), body));
     assert_true(client_send(fd, text.ptr, text.len));
@@ -225,18 +202,18 @@ static void a_replaced_file_is_found_again(void **state)
     char path[] = "/tmp/aperto-serve-XXXXXX";
     ap_buf bytes = {0};
     int copy = mkostemp(path, O_CLOEXEC);
-    assert_ok(ap_file_read(packed_path, (size_t)1 << 30, &bytes, err));
+    assert_ok(ap_file_read(real.packed_path, (size_t)1 << 30, &bytes, err));
     assert_ok(ap_file_write_all(copy, bytes.ptr, bytes.len, err));
     (void)close(copy);
     ap_buf_deinit(&bytes);
-    model.reopen = find_copy;
-    model.reopen_context = path;
-    assert_int_equal(utimensat(AT_FDCWD, packed_path, NULL, 0), 0); /* another stamp */
+    real.model.reopen = find_copy;
+    real.model.reopen_context = path;
+    assert_int_equal(utimensat(AT_FDCWD, real.packed_path, NULL, 0), 0); /* another stamp */
     restart();
     assert_int_equal(atomic_load(&reopened), 1);
     restart(); /* from the one found before */
     assert_int_equal(atomic_load(&reopened), 1);
-    model.reopen = NULL;
+    real.model.reopen = NULL;
     (void)unlink(path);
 }
 
@@ -270,7 +247,7 @@ static void many_clients_are_all_answered(void **state)
 
 static void a_model_that_cannot_be_loaded_is_told_at_the_start(void **state)
 {
-    ap_serve_options o = options;
+    ap_serve_options o = real.options;
     ap_workers *failing;
     ap_error error = {0};
     o.isa = "abacus";
@@ -279,7 +256,7 @@ static void a_model_that_cannot_be_loaded_is_told_at_the_start(void **state)
     assert_non_null(strstr(error.message, "abacus"));
     ap_workers_destroy(&failing, 0);
     o.isa = NULL;
-    o.port = fake_port(server); /* all is well but the port */
+    o.port = fake_port(real.server); /* all is well but the port */
     assert_int_equal(ap_serve_run(&o, &error), AP_E_IO);
     assert_non_null(strstr(error.message, "port"));
 }
@@ -288,10 +265,10 @@ static void a_model_that_cannot_be_loaded_is_told_at_the_start(void **state)
 static void memory_is_counted_over_all_workers(void **state)
 {
     enum { RESERVE_BYTES = 64 << 20 };
-    const ap_served_model two[] = {model, {.name = "second", .packed_fd = model.packed_fd, .digest = model.digest}};
-    ap_serve_options o = options;
+    const ap_served_model two[] = {real.model, {.name = "second", .packed_fd = real.model.packed_fd, .digest = real.model.digest}};
+    ap_serve_options o = real.options;
     ap_workers *both;
-    ap_backend backend = ap_workers_backend(workers);
+    ap_backend backend = ap_workers_backend(real.workers);
     ap_buf text = {0};
     ap_error error = {0};
     bool is_ready;
@@ -315,8 +292,8 @@ static void memory_is_counted_over_all_workers(void **state)
 
 static void a_file_that_is_no_model_is_told_at_the_start(void **state)
 {
-    ap_served_model bad = model;
-    ap_serve_options o = options;
+    ap_served_model bad = real.model;
+    ap_serve_options o = real.options;
     ap_workers *failing = NULL;
     ap_error error = {0};
     char path[] = "/tmp/aperto-serve-XXXXXX";

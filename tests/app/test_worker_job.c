@@ -235,6 +235,8 @@ static void bad_jobs_are_refused_by_the_name_of_their_field(void **state)
         {"{\"kind\":\"chat\",\"seed\":1,\"now\":1,\"messages\":[{}],\"prompt\":\"x\"}", "prompt", "chat"},
         {"{\"kind\":\"chat\",\"seed\":1,\"now\":1,\"messages\":[{}],\"tools\":{}}", "tools", ""},
         {"{\"kind\":\"chat\",\"seed\":1,\"now\":1,\"messages\":[{}],\"kwargs\":[]}", "kwargs", ""},
+        {"{\"kind\":\"chat\",\"seed\":1,\"now\":1,\"messages\":[{}],\"kwargs\":{\"a b\":1}}", "kwargs", ""},
+        {"{\"kind\":\"chat\",\"seed\":1,\"now\":1,\"messages\":[{}],\"kwargs\":{\"messages\":1}}", "kwargs", "'messages'"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         json_t *f = run(*state, i + 1, bad[i].job);

@@ -138,7 +138,7 @@ class Errors(unittest.TestCase):
 
     def test_unsupported(self):
         tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-        self.assertEqual(self.refused(openai.BadRequestError, tools=[tool]).param, "tools")
+        self.assertEqual(self.refused(openai.BadRequestError, tools=[tool], tool_choice="required").param, "tool_choice")
         self.assertEqual(self.refused(openai.BadRequestError, response_format={"type": "json_object"}).param, "response_format")
 
     def test_unknown_field(self):
@@ -199,7 +199,9 @@ def wait_ready():
     raise SystemExit("the server did not become ready")
 
 
-if __name__ == "__main__":
+def main(module):
+    """Serves with the program of the command line and runs the module's tests."""
+    global BASE, MODEL
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
     server = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
@@ -207,7 +209,11 @@ if __name__ == "__main__":
         BASE = "http://127.0.0.1:" + server.stdout.readline().split()[-1].split(":")[-1]
         wait_ready()
         MODEL = client().models.list().data[0].id
-        unittest.main(argv=sys.argv[:1], verbosity=2)
+        unittest.main(module, argv=sys.argv[:1], verbosity=2)
     finally:
         server.terminate()
         server.wait(20)
+
+
+if __name__ == "__main__":
+    main("__main__")
