@@ -14,8 +14,9 @@ static const level levels[AP_ISA_COUNT] = {
                        ap_attention_install_f32_plain, ap_ceiling_install_plain}},
 #if AP_HAVE_X86
     [AP_ISA_AVX2] = {true, AP_ISA_PLAIN,
-                     {ap_matmul_install_avx2, ap_float_install_avx2, ap_vec_install_avx2, ap_attention_install_f16_avx2,
-                      ap_attention_install_f32_avx2, ap_ceiling_install_avx2}},
+                     {ap_matmul_install_avx2, ap_quantize_install_avx2, ap_float_install_avx2, ap_vec_install_avx2,
+                      ap_attention_install_f16_avx2, ap_attention_install_f32_avx2, ap_ceiling_install_avx2}},
+    [AP_ISA_AVXVNNI] = {true, AP_ISA_AVX2, {ap_matmul_install_avxvnni, ap_ceiling_install_avxvnni}},
     [AP_ISA_AVX512] = {true, AP_ISA_AVX2,
                        {ap_matmul_install_avx512, ap_float_install_avx512, ap_vec_install_avx512,
                         ap_attention_install_f16_avx512, ap_attention_install_f32_avx512, ap_ceiling_install_avx512}},

@@ -264,6 +264,25 @@ static int misuse(void)
     return 2;
 }
 
+#if AP_KCHECK_EVEX
+/* Level avxvnni where only AVX-512 has its instruction. */
+static void check_avxvnni_evex(kcheck *k)
+{
+    kcheck evex = *k;
+    if (ap_kernels_get(AP_ISA_AVX512VNNI, &evex.level, NULL) != AP_OK || ap_kernels_get(AP_ISA_AVXVNNI, &evex.level, NULL) == AP_OK ||
+        ap_kernels_get(AP_ISA_AVX2, &evex.level, NULL) != AP_OK)
+        return;
+    evex.below = evex.level;
+    evex.level.isa = AP_ISA_AVXVNNI;
+    ap_matmul_install_evex(&evex.level);
+    kcheck_matmul(&evex);
+    k->passed = evex.passed;
+    k->failed = evex.failed;
+}
+#else
+static void check_avxvnni_evex(kcheck *k) { (void)k; }
+#endif
+
 static void check_level(kcheck *k)
 {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
@@ -318,6 +337,7 @@ int main(int count, char **arguments)
             check_level(&k);
             k.below = k.level;
         }
+        check_avxvnni_evex(&k);
     }
     printf("%d passed, %d failed\n", k.passed, k.failed);
     return k.failed != 0;

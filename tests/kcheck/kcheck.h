@@ -80,4 +80,7 @@ void kcheck_matmul(kcheck *k);
 void kcheck_vec(kcheck *k);
 void kcheck_attention(kcheck *k);
 
+/* The products of avxvnni with the instruction as AVX-512 encodes it (x86-64 alone). */
+void ap_matmul_install_evex(ap_kernels *kernels);
+
 #endif
