@@ -127,6 +127,10 @@ extern ap_sandbox_mode cli_sandbox; /* of every worker this command starts */
 
 /* ---- Models ---- */
 
+/* What the chat template of an import does: one line, or lines below "chat template" of show; nothing if it is not known. */
+void cli_print_chat(const ap_import_report *report, bool is_sentence);
+json_t *cli_chat_json(const ap_import_report *report);
+
 /* Opens the store below the data folder. */
 ap_status cli_open_store(ap_store **store, ap_error *err);
 /* A line on standard error about what goes on. */

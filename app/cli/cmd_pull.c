@@ -110,6 +110,7 @@ static int print_pulled(const ap_store_entry *entry, bool is_there)
     if (entry->moved_from[0])
         (void)printf("Until now the name '%s' meant %.12s of the same source; 'aperto rollback %s' goes back to it.\n", entry->name,
                      entry->moved_from, entry->name);
+    cli_print_chat(&entry->report, true);
     if (entry->report.notes[0])
         (void)puts(entry->report.notes);
     return cli_finish_output();

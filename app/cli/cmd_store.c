@@ -28,7 +28,7 @@ static json_t *entry_json(const ap_store_entry *e)
     if (e->is_damaged)
         return json_pack("{s:s, s:b}", "name", e->name, "damaged", 1);
     const ap_import_report *r = &e->report;
-    return json_pack("{s:s, s:b, s:b, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:i}", "name", e->name, "damaged",
+    return json_pack("{s:o, s:s, s:b, s:b, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:i}", "chat", cli_chat_json(r), "name", e->name, "damaged",
                      (int)e->has_no_blob, "by_path", (int)e->is_cached, "digest", e->digest, "packed_bytes", (json_int_t)e->packed_bytes, "source", e->source, "source_sha256", e->source_sha256, "revision", e->revision,
                      "architecture", r->architecture, "model_name", r->name, "license", r->license, "quantization",
                      r->quantization, "parameters", (json_int_t)r->parameter_count, "context_tokens",
@@ -58,9 +58,12 @@ static void print_entry(const ap_store_entry *e)
     char date[32];
     format_date(e->created, date);
     (void)printf("name           %s\nmodel          %s\narchitecture   %s\nparameters     %.1f million\nweights        %s\ncontext        %u tokens\n"
-                 "chat template  %s\nlicense        %s\nimported       %s from %s\nsource         sha256:%s\npacked         %.1f MB, blake2b:%s\nlaw            version %u\n",
+                 "chat template  %s\n",
                  e->name, r->name[0] ? r->name : "(no name)", r->architecture, (double)r->parameter_count / 1e6, r->quantization,
-                 r->context_tokens, r->has_chat_template ? "yes" : "no", r->license[0] ? r->license : "(not stated)", date, e->source,
+                 r->context_tokens, r->has_chat_template ? "yes" : "no");
+    cli_print_chat(r, false);
+    (void)printf("license        %s\nimported       %s from %s\nsource         sha256:%s\npacked         %.1f MB, blake2b:%s\nlaw            version %u\n",
+                 r->license[0] ? r->license : "(not stated)", date, e->source,
                  e->source_sha256, (double)e->packed_bytes / 1e6, e->digest, e->law_version);
     if (e->revision[0])
         (void)printf("revision       %s\n", e->revision);

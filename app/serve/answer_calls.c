@@ -26,13 +26,17 @@ static ap_status begin_call(ap_answer_calls *calls, ap_str name, ap_error *err)
     return ap_buf_add_str(&call->name, name, err);
 }
 
-static ap_str text_of(const json_t *value) { return (ap_str){json_string_value(value), json_string_length(value)}; }
+static ap_str text_of(const json_t *value)
+{
+    return (ap_str){json_string_value(value), json_string_length(value)};
+}
 
 ap_status ap_answer_calls_take(ap_answer_calls *calls, const json_t *event, size_t most, ap_error *err)
 {
     const json_t *piece;
     size_t i;
-    json_array_foreach(event, i, piece) {
+    json_array_foreach(event, i, piece)
+    {
         const json_t *name = json_object_get(piece, "name");
         json_int_t index = json_integer_value(json_object_get(piece, "index"));
         if (index >= (json_int_t)most)
@@ -40,10 +44,12 @@ ap_status ap_answer_calls_take(ap_answer_calls *calls, const json_t *event, size
         if (name && index == (json_int_t)calls->count)
             AP_TRY(begin_call(calls, text_of(name), err));
         else if (!name && index < (json_int_t)calls->count)
-            AP_TRY(ap_buf_add_str(&calls->items[index].arguments, text_of(json_object_get(piece, "arguments")), err));
+            AP_TRY(ap_buf_add_str(&calls->items[index].arguments,
+                                  text_of(json_object_get(piece, "arguments")), err));
         else
-            return ap_fail(err, AP_E_WORKER, "the worker broke the protocol: call %" JSON_INTEGER_FORMAT " after %zu",
-                           index, calls->count);
+            return ap_fail(err, AP_E_WORKER,
+                           "the worker broke the protocol: call %" JSON_INTEGER_FORMAT " after %zu", index,
+                           calls->count);
     }
     return AP_OK;
 }
@@ -51,7 +57,8 @@ ap_status ap_answer_calls_take(ap_answer_calls *calls, const json_t *event, size
 static ap_status write_call(ap_buf *out, const ap_answer_call *call, bool with_name, ap_error *err)
 {
     if (with_name) {
-        AP_TRY(ap_buf_printf(out, err, "\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", call->id));
+        AP_TRY(
+            ap_buf_printf(out, err, "\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", call->id));
         AP_TRY(ap_json_add_text(out, ap_buf_str(&call->name), err));
         AP_TRY(ap_buf_add_char(out, ',', err));
     } else {

@@ -1,4 +1,5 @@
-/* answer_calls.h - the calls of tools in one answer: collected from a worker's events, written as OpenAI has them.
+/* answer_calls.h - the calls of tools in one answer: collected from a worker's events, written as OpenAI has
+ * them.
  *
  *     ap_answer_calls_take(&calls, event->calls, most, err);    per event
  *     ap_answer_calls_write(&calls, out, err);                  the whole, or

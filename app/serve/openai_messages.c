@@ -6,7 +6,8 @@
 
 /* ---- Roles, content, fields ---------------------------------------------- */
 
-static bool message_refused(ap_refusal *refusal, size_t index, const char *field, const char *code, const char *what)
+static bool message_refused(ap_refusal *refusal, size_t index, const char *field, const char *code,
+                            const char *what)
 {
     char param[96];
     (void)snprintf(param, sizeof param, "messages[%zu]%s%.40s", index, field[0] ? "." : "", field);
@@ -30,7 +31,8 @@ static bool join_parts(const json_t *parts, size_t index, ap_buf *text, ap_refus
     size_t i;
     if (json_array_size(parts) == 0)
         return message_refused(refusal, index, "content", NULL, "is an empty array");
-    json_array_foreach(parts, i, part) {
+    json_array_foreach(parts, i, part)
+    {
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *value = json_object_get(part, "text");
         char place[48], what[160], key_place[96];
@@ -38,16 +40,19 @@ static bool join_parts(const json_t *parts, size_t index, ap_buf *text, ap_refus
         if (!type)
             return message_refused(refusal, index, place, NULL, "is not a part with a 'type'");
         if (strcmp(type, "text") != 0) {
-            (void)snprintf(what, sizeof what, "is of type '%.40s'; this release takes only 'text' parts", type);
+            (void)snprintf(what, sizeof what, "is of type '%.40s'; this release takes only 'text' parts",
+                           type);
             return message_refused(refusal, index, place, "unsupported_field", what);
         }
         const char *key;
         json_t *member;
-        json_object_foreach((json_t *)part, key, member)
-            if (strcmp(key, "type") != 0 && strcmp(key, "text") != 0 && !json_is_null(member)) {
-                (void)snprintf(key_place, sizeof key_place, "%s.%.30s", place, key);
-                return message_refused(refusal, index, key_place, "unknown_field", "is an unknown field");
-            }
+        json_object_foreach((json_t *)part, key, member) if (strcmp(key, "type") != 0 &&
+                                                             strcmp(key, "text") != 0 &&
+                                                             !json_is_null(member))
+        {
+            (void)snprintf(key_place, sizeof key_place, "%s.%.30s", place, key);
+            return message_refused(refusal, index, key_place, "unknown_field", "is an unknown field");
+        }
         if (!json_is_string(value))
             return message_refused(refusal, index, place, NULL, "has no 'text'");
         if ((i && ap_buf_add_char(text, '\n', NULL) != AP_OK) ||
@@ -76,22 +81,29 @@ static json_t *read_content(const json_t *content, size_t index, ap_refusal *ref
     return joined;
 }
 
-/* The fields of a message, and those of one role alone.  Clients echo what an earlier answer had: a field that says
- * nothing is taken everywhere. */
+/* The fields of a message, and those of one role alone.  Clients echo what an earlier answer had: a field
+ * that says nothing is taken everywhere. */
 static bool check_message_fields(const json_t *message, const char *role, size_t index, ap_refusal *refusal)
 {
     static const struct {
         const char *name, *role; /* NULL: of all roles; "": of none */
         bool is_text;
     } known[] = {
-        {"role", NULL, false},         {"content", NULL, false},         {"name", NULL, true},
-        {"reasoning_content", NULL, true}, {"tool_calls", "assistant", false}, {"tool_call_id", "tool", true},
-        {"refusal", "", false},        {"annotations", "", false},       {"audio", "", false},
+        {"role", NULL, false},
+        {"content", NULL, false},
+        {"name", NULL, true},
+        {"reasoning_content", NULL, true},
+        {"tool_calls", "assistant", false},
+        {"tool_call_id", "tool", true},
+        {"refusal", "", false},
+        {"annotations", "", false},
+        {"audio", "", false},
         {"function_call", "", false},
     };
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)message, key, value) {
+    json_object_foreach((json_t *)message, key, value)
+    {
         size_t i = 0;
         while (i < sizeof known / sizeof *known && strcmp(key, known[i].name) != 0)
             i++;
@@ -102,7 +114,8 @@ static bool check_message_fields(const json_t *message, const char *role, size_t
         if (is_nothing(value))
             continue;
         if (known[i].role && !known[i].role[0])
-            return message_refused(refusal, index, key, "unsupported_field", "is not supported in this release");
+            return message_refused(refusal, index, key, "unsupported_field",
+                                   "is not supported in this release");
         if (known[i].role && strcmp(known[i].role, role) != 0) {
             char what[64];
             (void)snprintf(what, sizeof what, "is only for role '%s'", known[i].role);
@@ -123,7 +136,8 @@ static const char *read_role(const json_t *message, size_t index, ap_refusal *re
     if (role && strcmp(role, "developer") == 0)
         return "system";
     if (role && strcmp(role, "function") == 0) {
-        (void)message_refused(refusal, index, "role", "unsupported_field", "is 'function', the old name of 'tool'");
+        (void)message_refused(refusal, index, "role", "unsupported_field",
+                              "is 'function', the old name of 'tool'");
         return NULL;
     }
     (void)message_refused(refusal, index, "role", NULL,
@@ -162,7 +176,8 @@ static bool check_call(const json_t *call, size_t index, size_t at, ap_refusal *
                             "must be a string of 1 to 64 letters, digits, '_', '-' or '.'");
     if (!json_is_string(json_object_get(function, "arguments")))
         return call_refused(refusal, index, at, "function.arguments", "must be a string of JSON");
-    json_object_foreach((json_t *)call, key, value) {
+    json_object_foreach((json_t *)call, key, value)
+    {
         bool is_known = false;
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
             is_known = is_known || strcmp(key, known[i]) == 0;
@@ -181,7 +196,8 @@ static bool add_calls(json_t *out, json_t *calls, size_t index, json_t *ids, ap_
     size_t i;
     if (!json_is_array(calls) || json_array_size(calls) > AP_OPENAI_CALLS_MAX)
         return message_refused(refusal, index, "tool_calls", NULL, "must be an array of at most 128 calls");
-    json_array_foreach(calls, i, call) {
+    json_array_foreach(calls, i, call)
+    {
         if (!check_call(call, index, i, refusal))
             return false;
         if (json_object_set(ids, json_string_value(json_object_get(call, "id")),
@@ -191,7 +207,8 @@ static bool add_calls(json_t *out, json_t *calls, size_t index, json_t *ids, ap_
     return json_object_set(out, "tool_calls", calls) == 0 || out_of_memory(refusal);
 }
 
-static bool add_result(json_t *out, const json_t *message, size_t index, const json_t *ids, ap_refusal *refusal)
+static bool add_result(json_t *out, const json_t *message, size_t index, const json_t *ids,
+                       ap_refusal *refusal)
 {
     json_t *id = json_object_get(message, "tool_call_id");
     if (!is_id(id))
@@ -199,7 +216,8 @@ static bool add_result(json_t *out, const json_t *message, size_t index, const j
                                "must be a string of 1 to 256 bytes");
     json_t *name = json_object_get(ids, json_string_value(id));
     if (!name)
-        return message_refused(refusal, index, "tool_call_id", NULL, "is the id of no call in an earlier message");
+        return message_refused(refusal, index, "tool_call_id", NULL,
+                               "is the id of no call in an earlier message");
     int failed = json_object_set(out, "tool_call_id", id);
     if (!json_object_get(out, "name"))
         failed |= json_object_set(out, "name", name);
@@ -233,7 +251,8 @@ static bool fill_message(json_t *out, const json_t *message, const char *role, s
     return is_nothing(calls) || add_calls(out, calls, index, ids, refusal);
 }
 
-static bool add_message(json_t *messages, const json_t *message, size_t index, json_t *ids, ap_refusal *refusal)
+static bool add_message(json_t *messages, const json_t *message, size_t index, json_t *ids,
+                        ap_refusal *refusal)
 {
     if (!json_is_object(message))
         return message_refused(refusal, index, "", NULL, "must be an object");

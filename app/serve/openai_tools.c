@@ -13,7 +13,8 @@ bool ap_openai_is_tool_name(const json_t *name)
            strspn(json_string_value(name), NAME_BYTES) == length;
 }
 
-static bool tool_refused(ap_refusal *refusal, size_t index, const char *field, const char *code, const char *what)
+static bool tool_refused(ap_refusal *refusal, size_t index, const char *field, const char *code,
+                         const char *what)
 {
     char param[96];
     (void)snprintf(param, sizeof param, "tools[%zu]%s%.60s", index, field[0] ? "." : "", field);
@@ -26,7 +27,8 @@ static bool check_keys(const json_t *object, const char *const known[], const ch
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)object, key, value) {
+    json_object_foreach((json_t *)object, key, value)
+    {
         bool is_known = false;
         for (size_t i = 0; known[i]; i++)
             is_known = is_known || strcmp(key, known[i]) == 0;
@@ -44,7 +46,8 @@ static bool check_function(const json_t *function, size_t index, ap_refusal *ref
 {
     static const char *const known[] = {"name", "description", "parameters", "strict", NULL};
     const json_t *description = json_object_get(function, "description"),
-                 *parameters = json_object_get(function, "parameters"), *strict = json_object_get(function, "strict");
+                 *parameters = json_object_get(function, "parameters"),
+                 *strict = json_object_get(function, "strict");
     if (!json_is_object(function))
         return tool_refused(refusal, index, "function", NULL, "must be an object");
     if (!check_keys(function, known, "function.", index, refusal))
@@ -59,8 +62,9 @@ static bool check_function(const json_t *function, size_t index, ap_refusal *ref
     if (!is_absent(strict) && !json_is_boolean(strict))
         return tool_refused(refusal, index, "function.strict", NULL, "must be true or false");
     if (json_is_true(strict))
-        return tool_refused(refusal, index, "function.strict", "unsupported_field",
-                            "is true, which this release cannot promise: it has no grammar that holds a model to a schema");
+        return tool_refused(
+            refusal, index, "function.strict", "unsupported_field",
+            "is true, which this release cannot promise: it has no grammar that holds a model to a schema");
     return true;
 }
 
@@ -94,14 +98,15 @@ bool ap_openai_tools_read(const ap_openai_fields *fields, const json_t **tools, 
     if (all && !json_is_array(all))
         return ap_refuse(refusal, 400, "tools", NULL, "'tools' must be an array");
     if (json_array_size(all) > AP_OPENAI_TOOLS_MAX)
-        return ap_refuse(refusal, 400, "tools", NULL, "'tools' has %zu entries, the limit is %d", json_array_size(all),
-                         AP_OPENAI_TOOLS_MAX);
+        return ap_refuse(refusal, 400, "tools", NULL, "'tools' has %zu entries, the limit is %d",
+                         json_array_size(all), AP_OPENAI_TOOLS_MAX);
     for (size_t i = 0; i < json_array_size(all); i++)
         if (!check_tool(all, i, refusal))
             return false;
     if (choice && (json_is_object(choice) || (mode && strcmp(mode, "required") == 0)))
-        return ap_refuse(refusal, 400, "tool_choice", "unsupported_field",
-                         "'tool_choice' can be 'none' or 'auto' in this release: no model can be forced to make a call");
+        return ap_refuse(
+            refusal, 400, "tool_choice", "unsupported_field",
+            "'tool_choice' can be 'none' or 'auto' in this release: no model can be forced to make a call");
     if (choice && !is_none && !is_auto)
         return ap_refuse(refusal, 400, "tool_choice", NULL, "'tool_choice' must be 'none' or 'auto'");
     if (json_array_size(all) > 0 && !is_none)

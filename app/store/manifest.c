@@ -55,11 +55,15 @@ static bool read_stamp(const json_t *root, ap_file_stamp *stamp)
 /* What the first release did not write may be missing. */
 static bool read_later_members(const json_t *o, ap_store_entry *e)
 {
-    uint64_t replaced = 0;
-    if ((json_object_get(o, "revision") && !get_text(o, "revision", e->revision, sizeof e->revision)) ||
+    uint64_t replaced = 0, chat = 0;
+    ap_import_report *r = &e->report;
+    if ((json_object_get(o, "chat") && (!get_number(o, "chat", &chat) || chat > AP_CHAT_ALL ||
+                                        !get_text(o, "chat_calls", r->chat_calls, sizeof r->chat_calls))) ||
+        (json_object_get(o, "revision") && !get_text(o, "revision", e->revision, sizeof e->revision)) ||
         (json_object_get(o, "replaced") && !get_number(o, "replaced", &replaced)))
         return false;
     e->replaced = (int64_t)replaced;
+    r->chat = (uint32_t)chat;
     e->is_undone = json_is_true(json_object_get(o, "undone"));
     return true;
 }
@@ -146,13 +150,14 @@ void ap_manifest_deinit(ap_manifest *manifest)
 static json_t *make_entry(const ap_store_entry *e)
 {
     const ap_import_report *r = &e->report;
-    json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:I}", "name", e->name,
+    json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:I, s:s, s:I}", "name", e->name,
                           "digest", e->digest, "packed_bytes", (json_int_t)e->packed_bytes, "source", e->source,
                           "source_sha256", e->source_sha256, "revision", e->revision, "created", (json_int_t)e->created,
                           "architecture", r->architecture, "model_name", r->name, "license", r->license, "quantization",
                           r->quantization, "notes", r->notes, "parameters", (json_int_t)r->parameter_count, "source_bytes",
                           (json_int_t)r->source_bytes, "context_tokens", (json_int_t)r->context_tokens,
-                          "has_chat_template", (int)r->has_chat_template, "law", (json_int_t)e->law_version);
+                          "has_chat_template", (int)r->has_chat_template, "chat", (json_int_t)r->chat, "chat_calls",
+                          r->chat_calls, "law", (json_int_t)e->law_version);
     bool is_whole = o && (!e->replaced || json_object_set_new(o, "replaced", json_integer(e->replaced)) == 0) &&
                     (!e->is_undone || json_object_set_new(o, "undone", json_true()) == 0);
     if (!is_whole)

@@ -76,7 +76,9 @@ static ap_status read_report(ap_buf *bytes, ap_import_report *report, ap_error *
     tidy(report->name, sizeof report->name);
     tidy(report->license, sizeof report->license);
     tidy(report->quantization, sizeof report->quantization);
+    tidy(report->chat_calls, sizeof report->chat_calls);
     tidy(report->notes, sizeof report->notes);
+    report->chat &= AP_CHAT_ALL;
     if (report->parameter_count > INT64_MAX || report->source_bytes > INT64_MAX)
         return ap_fail(err, AP_E_WORKER, "the importing worker gave an impossible report");
     return AP_OK;

@@ -158,6 +158,7 @@ static ap_status report(import *im, ap_error *err)
     ap_vocab *vocab;
     AP_TRY(ap_vocab_create(&vocab, im->source->keys, err));
     r->has_chat_template = ap_vocab_has_template(vocab);
+    ap_vocab_describe_chat(vocab, r);
     char *notes = r->notes;
     size_t room = sizeof r->notes;
     if (vocab->template_status != AP_OK)
@@ -166,6 +167,11 @@ static ap_status report(import *im, ap_error *err)
         ap_str_append(notes, room, "The folder has no tokenizer: the model takes token ids and no text. ");
     else if (!r->has_chat_template && !im->arch->is_encoder)
         ap_str_append(notes, room, "There is no chat template: only plain completion works. ");
+    if (r->chat & AP_CHAT_BOS_TWICE)
+        ap_str_append(notes, room, "Warning: the chat template writes BOS twice, so chats begin with it twice. ");
+    else if ((r->chat & AP_CHAT_BOS) && (r->chat & AP_CHAT_TOKENIZER_BOS))
+        ap_str_append(notes, room, "Warning: BOS is doubled where a rendered chat is tokenised as plain text, since the chat template writes "
+                      "it and the tokenizer adds it; chats here have it once. ");
     if (im->arch->is_encoder)
         ap_str_append(notes, room, "This is an encoder: it makes embeddings%s and no text. ", im->sizes.label_count ? " and scores" : "");
     if (im->has_widened && !im->decode_to_f32)
@@ -327,6 +333,7 @@ static ap_status import_packed(int source_fd, int out_fd, const ap_import_option
     memcpy(r->name, info->name, sizeof r->name);
     memcpy(r->license, info->license, sizeof r->license);
     memcpy(r->quantization, info->quantization, sizeof r->quantization);
+    ap_vocab_describe_chat(ap_model_vocab(model), r);
     (void)snprintf(r->notes, sizeof r->notes, "It came packed: it was checked and copied.");
     ap_status status = options->decode_to_f32 ? ap_fail(err, AP_E_ARG, "this file is packed already")
                                               : copy_whole(source_fd, out_fd, info->file_bytes, options, err);

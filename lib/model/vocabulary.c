@@ -325,3 +325,47 @@ ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, size_t l
     ap_buf_deinit(&json);
     return status;
 }
+
+/* ---- What the template does ---- */
+
+/* How many BOS a conversation begins with. */
+static size_t count_bos(const ap_vocab *vocab)
+{
+    ap_tokens tokens;
+    size_t count = 0;
+    if (ap_vocab_render_user(vocab, "a", 1, 0, &tokens, NULL) != AP_OK)
+        return 0;
+    int32_t bos = ap_tokenizer_bos(vocab->tokenizer);
+    while (bos >= 0 && count < tokens.count && tokens.ids[count] == bos)
+        count++;
+    ap_free(tokens.ids);
+    return count;
+}
+
+void ap_vocab_describe_chat(const ap_vocab *vocab, ap_import_report *report)
+{
+    report->chat = 0;
+    report->chat_calls[0] = 0;
+    if (!vocab->chat_template)
+        return;
+    const ap_template_traits *traits = ap_template_traits_of(vocab->chat_template);
+    const ap_call_format *calls = &vocab->calls;
+    size_t bos = count_bos(vocab);
+    const struct {
+        uint32_t bit;
+        bool is_set;
+    } bits[] = {
+        {AP_CHAT_KNOWN, true},
+        {AP_CHAT_SYSTEM, traits->system_role},
+        {AP_CHAT_TOOLS, calls->shows_tools},
+        {AP_CHAT_CALLS, calls->form != AP_CALLS_NONE},
+        {AP_CHAT_RESULTS, traits->tool_results},
+        {AP_CHAT_REASONING, calls->thinking != AP_THINKING_NONE || calls->form == AP_CALLS_HARMONY},
+        {AP_CHAT_BOS, bos > 0},
+        {AP_CHAT_BOS_TWICE, bos > 1},
+        {AP_CHAT_TOKENIZER_BOS, ap_tokenizer_adds_bos(vocab->tokenizer)},
+    };
+    for (size_t i = 0; i < sizeof bits / sizeof bits[0]; i++)
+        report->chat |= bits[i].is_set ? bits[i].bit : 0;
+    (void)snprintf(report->chat_calls, sizeof report->chat_calls, "%s", calls->name ? calls->name : "");
+}

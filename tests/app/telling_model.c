@@ -5,7 +5,16 @@
 #include "format/gguf_write.h"
 #include "support.h"
 
-enum { BYTES = 256, END = 256, IM_START = 257, IM_END = 258, FIRST_PIECE = 259, HEADS = 4, FFN = 32, VOCAB_MAX = 2048 };
+enum {
+    BYTES = 256,
+    END = 256,
+    IM_START = 257,
+    IM_END = 258,
+    FIRST_PIECE = 259,
+    HEADS = 4,
+    FFN = 32,
+    VOCAB_MAX = 2048
+};
 
 static const char chat_template[] =
     "{% if reasoning_effort %}{{ '<|im_start|>effort ' + reasoning_effort + '<|im_end|>\\n' }}{% endif %}"
@@ -13,9 +22,11 @@ static const char chat_template[] =
     "{{ '<tool_call>{\"name\": , \"arguments\": }</tool_call><|im_end|>\\n' }}{% endif %}"
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
     "{% if m.reasoning_content %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}{{ m.content }}"
-    "{% for c in m.tool_calls or [] %}{{ '<tool_call>' }}{{ c.function | tojson }}{{ '</tool_call>' }}{% endfor %}"
+    "{% for c in m.tool_calls or [] %}{{ '<tool_call>' }}{{ c.function | tojson }}{{ '</tool_call>' }}{% "
+    "endfor %}"
     "{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{{ messages[-1].content[-1:] }}{% endif %}";
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{{ messages[-1].content[-1:] }}{% endif "
+    "%}";
 
 typedef struct table {
     uint32_t next[VOCAB_MAX]; /* the token that follows */
@@ -32,7 +43,8 @@ static void name_piece(ap_buf *name, const char *text)
         unsigned code = b, shifted = 256;
         bool is_plain = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
         for (unsigned before = 0; before < b && !is_plain; before++)
-            shifted += !((before >= 0x21 && before <= 0x7e) || (before >= 0xa1 && before <= 0xac) || before >= 0xae);
+            shifted +=
+                !((before >= 0x21 && before <= 0x7e) || (before >= 0xa1 && before <= 0xac) || before >= 0xae);
         char bytes[4];
         size_t length = ap_utf8_put(is_plain ? code : shifted, bytes);
         assert_ok(ap_buf_add(name, bytes, length, err));
@@ -77,9 +89,13 @@ static void put_keys(ap_gguf_writer *w, const table *t, uint32_t width)
     static const struct {
         const char *name;
         uint32_t value; /* 0: the width */
-    } numbers[] = {{"llama.context_length", 4096}, {"llama.embedding_length", 0}, {"llama.block_count", 1},
-                   {"llama.feed_forward_length", FFN}, {"llama.attention.head_count", HEADS},
-                   {"llama.attention.head_count_kv", 1}, {"tokenizer.ggml.bos_token_id", IM_START},
+    } numbers[] = {{"llama.context_length", 4096},
+                   {"llama.embedding_length", 0},
+                   {"llama.block_count", 1},
+                   {"llama.feed_forward_length", FFN},
+                   {"llama.attention.head_count", HEADS},
+                   {"llama.attention.head_count_kv", 1},
+                   {"tokenizer.ggml.bos_token_id", IM_START},
                    {"tokenizer.ggml.eos_token_id", IM_END}};
     ap_str names[VOCAB_MAX];
     int32_t types[VOCAB_MAX];
@@ -95,7 +111,8 @@ static void put_keys(ap_gguf_writer *w, const table *t, uint32_t width)
     assert_ok(ap_gguf_writer_str(w, "tokenizer.ggml.model", AP_STR("gpt2"), err));
     assert_ok(ap_gguf_writer_str(w, "tokenizer.ggml.pre", AP_STR("gpt-2"), err));
     assert_ok(ap_gguf_writer_strs(w, "tokenizer.ggml.tokens", t->vocab_count, names, err));
-    assert_ok(ap_gguf_writer_numbers(w, "tokenizer.ggml.token_type", AP_GGUF_I32, t->vocab_count, types, err));
+    assert_ok(
+        ap_gguf_writer_numbers(w, "tokenizer.ggml.token_type", AP_GGUF_I32, t->vocab_count, types, err));
     assert_ok(ap_gguf_writer_strs(w, "tokenizer.ggml.merges", 0, NULL, err));
     assert_ok(ap_gguf_writer_str(w, "tokenizer.chat_template", ap_str_from(chat_template), err));
 }
@@ -132,18 +149,20 @@ void telling_model_write(const telling_answer *answers, size_t count, int fd)
         const char *name;
         uint32_t columns, rows; /* rows 0: a vector */
         matrix kind;
-    } tensors[] = {{"token_embd.weight", width, vocab, EMBEDDING}, {"output_norm.weight", width, 0, ONES},
-                   {"output.weight", width, vocab, OUTPUT},        {"blk.0.attn_norm.weight", width, 0, ONES},
-                   {"blk.0.attn_q.weight", width, width, ZEROS},   {"blk.0.attn_k.weight", width, kv, ZEROS},
-                   {"blk.0.attn_v.weight", width, kv, ZEROS},      {"blk.0.attn_output.weight", width, width, ZEROS},
-                   {"blk.0.ffn_norm.weight", width, 0, ONES},      {"blk.0.ffn_gate.weight", width, FFN, ZEROS},
-                   {"blk.0.ffn_up.weight", width, FFN, ZEROS},     {"blk.0.ffn_down.weight", FFN, width, ZEROS}};
+    } tensors[] = {
+        {"token_embd.weight", width, vocab, EMBEDDING}, {"output_norm.weight", width, 0, ONES},
+        {"output.weight", width, vocab, OUTPUT},        {"blk.0.attn_norm.weight", width, 0, ONES},
+        {"blk.0.attn_q.weight", width, width, ZEROS},   {"blk.0.attn_k.weight", width, kv, ZEROS},
+        {"blk.0.attn_v.weight", width, kv, ZEROS},      {"blk.0.attn_output.weight", width, width, ZEROS},
+        {"blk.0.ffn_norm.weight", width, 0, ONES},      {"blk.0.ffn_gate.weight", width, FFN, ZEROS},
+        {"blk.0.ffn_up.weight", width, FFN, ZEROS},     {"blk.0.ffn_down.weight", FFN, width, ZEROS}};
     enum { COUNT = sizeof tensors / sizeof tensors[0] };
     assert_ok(ap_gguf_writer_create(&w, 32, err));
     put_keys(w, t, width);
     for (size_t i = 0; i < COUNT; i++) {
         const uint64_t dims[2] = {tensors[i].columns, tensors[i].rows};
-        assert_ok(ap_gguf_writer_tensor(w, ap_str_from(tensors[i].name), AP_TYPE_F32, tensors[i].rows ? 2 : 1, dims, err));
+        assert_ok(ap_gguf_writer_tensor(w, ap_str_from(tensors[i].name), AP_TYPE_F32, tensors[i].rows ? 2 : 1,
+                                        dims, err));
     }
     assert_ok(ap_gguf_writer_begin(w, fd, err));
     for (size_t i = 0; i < COUNT; i++)
@@ -157,10 +176,22 @@ void telling_model_write(const telling_answer *answers, size_t count, int fd)
 
 void telling_model_weather(int fd)
 {
-    static const char *const one[] = {"<think>", "The user wants the ", "weather.", "</think>\n\n", "<tool_call>\n{\"na",
-                                      "me\": \"weather\", \"argu", "ments\": {\"city\": ", "\"Turin\"}", "}\n</tool_call>"};
-    static const char *const both[] = {"Both", " then. ", "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}</tool",
-                                       "_call>\n<tool_call>", "{\"name\": \"time\", \"arguments\": {", "}}</tool_call>"};
+    static const char *const one[] = {"<think>",
+                                      "The user wants the ",
+                                      "weather.",
+                                      "</think>\n\n",
+                                      "<tool_call>\n{\"na",
+                                      "me\": \"weather\", \"argu",
+                                      "ments\": {\"city\": ",
+                                      "\"Turin\"}",
+                                      "}\n</tool_call>"};
+    static const char *const both[] = {
+        "Both",
+        " then. ",
+        "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}</tool",
+        "_call>\n<tool_call>",
+        "{\"name\": \"time\", \"arguments\": {",
+        "}}</tool_call>"};
     static const char *const warm[] = {"It is ", "warm in Turin."};
     static const char *const cold[] = {"It ", "is cold in Turin."};
     const telling_answer answers[] = {{'?', one, sizeof one / sizeof *one},

@@ -117,12 +117,15 @@ expect 0 "tiny" pull tiny.gguf --as tiny
 expect 0 "tiny" list
 expect 1 "did you mean 'tiny'" show tini
 expect 0 "apache-2.0" show tiny
+grep -q "^  tools        refused, the template does not show them" out && grep -q "^  BOS          written by the template" out && ok ||
+    bad "show does not say what the template does"
 expect 0 "is intact" verify tiny
 expect 1 "not packed yet" verify ./tiny.gguf
 expect 1 "neither a file nor" verify ..
 expect 1 "means another model" pull other.gguf --as tiny
 expect 0 "" show tiny --json
 json 'd["quantization"] == "Q8_0" and len(d["digest"]) == 64'
+json 'd["chat"]["system_role"] and not d["chat"]["tools"] and d["chat"]["template_writes_bos"] and not d["chat"]["bos_would_be_doubled"]'
 expect 0 "" pull tiny.gguf --as twin
 [ "$(ls data/models/blobs | wc -l)" = 1 ] && ok || bad "the same bytes are there twice"
 expect 0 "" rm twin
@@ -226,6 +229,10 @@ raw_count() { timeout 60 "$aperto" run tiny --raw --json -n 1 2>err | python3 -c
 grep -q "$(printf '\033')" out err && bad "colours without a terminal" || ok
 # Reasoning and calls of tools
 "$make_telling" telling.gguf || exit 1
+expect 0 "Chats: system messages shown; tools shown, calls read in the form 'Hermes', results shown; reasoning: told apart" pull telling.gguf
+expect 0 "" show telling --json
+json 'd["chat"]["calls"] == "Hermes" and d["chat"]["calls_are_read"] and d["chat"]["reasoning"]'
+expect 0 "" rm telling
 cat >tools.json <<'EOF'
 [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 EOF

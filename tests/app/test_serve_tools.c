@@ -1,4 +1,5 @@
-/* Tools and reasoning, the whole way: sockets, the interface, a real worker, a model that says what it was told to.
+/* Tools and reasoning, the whole way: sockets, the interface, a real worker, a model that says what it was
+ * told to.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <unistd.h>
@@ -7,13 +8,15 @@
 #include "telling_model.h"
 #include "tiny_model.h"
 
-#define TOOL(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\",\"parameters\":{\"type\":\"object\"}}}"
-#define TOOLS "\"tools\":[" TOOL("f") "," TOOL("g") "]"
-#define USER(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
+#define TOOL(name)                                                                                           \
+    "{\"type\":\"function\",\"function\":{\"name\":\"" name "\",\"parameters\":{\"type\":\"object\"}}}"
+#define TOOLS                "\"tools\":[" TOOL("f") "," TOOL("g") "]"
+#define USER(text)           "{\"role\":\"user\",\"content\":\"" text "\"}"
 #define CHAT(messages, rest) "{\"model\":\"tiny\",\"messages\":[" messages "]," rest "}"
 
 /* Cut in two at every place, each under a question of its own; twice as long as what may be cut. */
-static const char whole[] = "<think>Hm.</think>Ok <tool_call>{\"name\":\"f\",\"arguments\":{\"x\":\"y\"}}</tool_call>";
+static const char whole[] =
+    "<think>Hm.</think>Ok <tool_call>{\"name\":\"f\",\"arguments\":{\"x\":\"y\"}}</tool_call>";
 enum { CUTS = sizeof whole - 2, FIRST = ' ', ANSWERS = CUTS + 3 };
 
 /* JSON cannot have them as they are, they begin other answers, or are what is left of a cut. */
@@ -26,7 +29,8 @@ static int start(void **state)
 {
     static char texts[CUTS][2][sizeof whole];
     static const char *pieces[CUTS][2];
-    static const char *const two[] = {"<tool_call>{\"name\":\"f\",", "\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"g\",",
+    static const char *const two[] = {"<tool_call>{\"name\":\"f\",",
+                                      "\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"g\",",
                                       "\"arguments\":{\"a\":", "1}}</tool_call>"};
     static const char *const other[] = {"<tool_call>{\"name\":\"h\"", ",\"arguments\":{}}</tool_call> "};
     static const char *const thoughts[] = {"<think>It", " depends"};
@@ -95,18 +99,21 @@ static void join_calls(json_t *message, const json_t *calls)
     if (calls && !json_object_get(message, "tool_calls"))
         json_object_set_new(message, "tool_calls", json_array());
     json_t *all = json_object_get(message, "tool_calls");
-    json_array_foreach(calls, i, piece) {
+    json_array_foreach(calls, i, piece)
+    {
         size_t index = (size_t)json_integer_value(json_object_get(piece, "index"));
         const json_t *function = json_object_get(piece, "function");
         if (index == json_array_size(all)) {
-            json_array_append_new(all, json_pack("{s:O, s:O, s:{s:O, s:s}}", "id", json_object_get(piece, "id"), "type",
-                                                 json_object_get(piece, "type"), "function", "name",
-                                                 json_object_get(function, "name"), "arguments", ""));
+            json_array_append_new(all,
+                                  json_pack("{s:O, s:O, s:{s:O, s:s}}", "id", json_object_get(piece, "id"),
+                                            "type", json_object_get(piece, "type"), "function", "name",
+                                            json_object_get(function, "name"), "arguments", ""));
         } else {
             assert_null(json_object_get(piece, "id"));
             assert_null(json_object_get(function, "name"));
         }
-        join(json_object_get(json_array_get(all, index), "function"), "arguments", json_object_get(function, "arguments"));
+        join(json_object_get(json_array_get(all, index), "function"), "arguments",
+             json_object_get(function, "arguments"));
     }
 }
 
@@ -123,7 +130,8 @@ static json_t *stream_of(const char *body)
             break;
         json_t *chunk = json_loadb(line + 6, (size_t)(end - line - 6), 0, NULL);
         assert_non_null(chunk);
-        json_t *choice = json_array_get(json_object_get(chunk, "choices"), 0), *delta = json_object_get(choice, "delta");
+        json_t *choice = json_array_get(json_object_get(chunk, "choices"), 0),
+               *delta = json_object_get(choice, "delta");
         assert_true(json_object_size(delta) <= 1 || roles == 0); /* one field for each but the first */
         roles += json_object_get(delta, "role") != NULL;
         join(message, "role", json_object_get(delta, "role"));
@@ -144,7 +152,8 @@ static char *plain(json_t *answer)
 {
     json_t *call;
     size_t i;
-    json_array_foreach(json_object_get(json_object_get(answer, "message"), "tool_calls"), i, call) {
+    json_array_foreach(json_object_get(json_object_get(answer, "message"), "tool_calls"), i, call)
+    {
         const char *id = json_string_value(json_object_get(call, "id"));
         assert_non_null(id);
         assert_int_equal(strspn(id, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"), 9);
@@ -168,9 +177,10 @@ static void an_answer_is_the_same_streamed_or_not_at_every_cut(void **state)
 {
     for (size_t i = 0; i < CUTS; i++) {
         char body[512];
-        const char *wanted = "{\"finish_reason\":\"tool_calls\",\"message\":{\"content\":\"Ok\",\"reasoning_content\":\"Hm.\","
-                             "\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"arguments\":\"{\\\"x\\\":\\\"y\\\"}\","
-                             "\"name\":\"f\"},\"id\":\"ID\",\"type\":\"function\"}]}}";
+        const char *wanted =
+            "{\"finish_reason\":\"tool_calls\",\"message\":{\"content\":\"Ok\",\"reasoning_content\":\"Hm.\","
+            "\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"arguments\":\"{\\\"x\\\":\\\"y\\\"}\","
+            "\"name\":\"f\"},\"id\":\"ID\",\"type\":\"function\"}]}}";
         (void)snprintf(body, sizeof body, CHAT(USER("%c"), TOOLS), after[i]);
         check(answer_of(body), wanted);
         (void)snprintf(body, sizeof body, CHAT(USER("%c"), TOOLS ",\"stream\":true"), after[i]);
@@ -178,10 +188,12 @@ static void an_answer_is_the_same_streamed_or_not_at_every_cut(void **state)
     }
 }
 
-#define CALL(name, arguments) \
-    "{\"function\":{\"arguments\":\"" arguments "\",\"name\":\"" name "\"},\"id\":\"ID\",\"type\":\"function\"}"
-#define CALLS(content, calls) \
-    "{\"finish_reason\":\"tool_calls\",\"message\":{\"content\":" content ",\"role\":\"assistant\",\"tool_calls\":[" calls "]}}"
+#define CALL(name, arguments)                                                                                \
+    "{\"function\":{\"arguments\":\"" arguments "\",\"name\":\"" name                                        \
+    "\"},\"id\":\"ID\",\"type\":\"function\"}"
+#define CALLS(content, calls)                                                                                \
+    "{\"finish_reason\":\"tool_calls\",\"message\":{\"content\":" content                                    \
+    ",\"role\":\"assistant\",\"tool_calls\":[" calls "]}}"
 
 static void several_calls_come_unless_one_was_asked_for(void **state)
 {
@@ -209,8 +221,9 @@ static void each_answer_and_call_has_an_id_of_its_own(void **state)
 
 static void a_call_of_what_was_not_offered_is_text(void **state)
 {
-    static const char text[] = "{\"finish_reason\":\"stop\",\"message\":{\"content\":\"<tool_call>{\\\"name\\\":\\\"h\\\","
-                               "\\\"arguments\\\":{}}</tool_call> \",\"role\":\"assistant\"}}";
+    static const char text[] =
+        "{\"finish_reason\":\"stop\",\"message\":{\"content\":\"<tool_call>{\\\"name\\\":\\\"h\\\","
+        "\\\"arguments\\\":{}}</tool_call> \",\"role\":\"assistant\"}}";
     check(answer_of(CHAT(USER("}"), TOOLS)), text);
     check(stream_of(CHAT(USER("}"), TOOLS ",\"stream\":true")), text);
 }
@@ -219,7 +232,8 @@ static uint32_t prompt_tokens(const char *body)
 {
     response r;
     json_t *root = ask(body, &r);
-    uint32_t count = (uint32_t)json_integer_value(json_object_get(json_object_get(root, "usage"), "prompt_tokens"));
+    uint32_t count =
+        (uint32_t)json_integer_value(json_object_get(json_object_get(root, "usage"), "prompt_tokens"));
     json_decref(root);
     response_deinit(&r);
     return count;
@@ -240,8 +254,8 @@ static void no_choice_of_tools_shows_the_model_none(void **state)
 static void an_answer_that_is_cut_says_so(void **state)
 {
     check(answer_of(CHAT(USER("~"), TOOLS ",\"max_tokens\":3")),
-          "{\"finish_reason\":\"length\",\"message\":{\"content\":null,\"role\":\"assistant\",\"tool_calls\":["
-          CALL("f", "{}") "," CALL("g", "{\\\"a\\\":") "]}}");
+          "{\"finish_reason\":\"length\",\"message\":{\"content\":null,\"role\":\"assistant\",\"tool_calls\":"
+          "[" CALL("f", "{}") "," CALL("g", "{\\\"a\\\":") "]}}");
     check(answer_of(CHAT(USER("|"), "\"max_tokens\":2")),
           "{\"finish_reason\":\"length\",\"message\":{\"content\":\"\",\"reasoning_content\":\"It depends\","
           "\"role\":\"assistant\"}}");
@@ -253,7 +267,8 @@ static void logprobs_cover_every_token_of_reasoning_and_calls(void **state)
     static const char *const streams[] = {"false", "true"};
     for (size_t i = 0; i < 2; i++) {
         char body[512];
-        (void)snprintf(body, sizeof body, CHAT(USER("%c"), TOOLS ",\"logprobs\":true,\"stream\":%s"), after[30], streams[i]);
+        (void)snprintf(body, sizeof body, CHAT(USER("%c"), TOOLS ",\"logprobs\":true,\"stream\":%s"),
+                       after[30], streams[i]);
         assert_int_equal(real_ask(&real, "/v1/chat/completions", body, &r), 200);
         unsigned count = 0;
         for (const char *p = r.body.ptr; (p = strstr(p, "\"top_logprobs\"")); p++)
@@ -263,8 +278,9 @@ static void logprobs_cover_every_token_of_reasoning_and_calls(void **state)
     }
 }
 
-#define MADE(id) "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"" id "\",\"type\":\"function\",\"function\":{" \
-                 "\"name\":\"f\",\"arguments\":\"{}\"}}]}"
+#define MADE(id)                                                                                             \
+    "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"" id "\",\"type\":\"function\",\"function\":{"        \
+    "\"name\":\"f\",\"arguments\":\"{}\"}}]}"
 #define RESULT(id, text) "{\"role\":\"tool\",\"tool_call_id\":\"" id "\",\"content\":\"" text "\"}"
 
 static void the_result_of_a_tool_reaches_the_model(void **state)
@@ -277,25 +293,29 @@ static void what_the_template_does_not_read_is_named(void **state)
 {
     response r;
     size_t length;
-    static const char body[] = CHAT(USER("~"), "\"reasoning_effort\":\"low\",\"chat_template_kwargs\":{\"thinking\":true}");
+    static const char body[] =
+        CHAT(USER("~"), "\"reasoning_effort\":\"low\",\"chat_template_kwargs\":{\"thinking\":true}");
     assert_int_equal(real_ask(&real, "/v1/chat/completions", body, &r), 200);
     const char *value = response_header(&r, "Aperto-No-Effect", &length);
     assert_non_null(value);
     assert_int_equal(strncmp(value, "chat_template_kwargs.thinking", length), 0);
     response_deinit(&r);
-    assert_int_equal(prompt_tokens(CHAT(USER("~"), "\"reasoning_effort\":\"low\"")),
-                     prompt_tokens(CHAT(USER("~"), "\"chat_template_kwargs\":{\"reasoning_effort\":\"low\"}")));
+    assert_int_equal(
+        prompt_tokens(CHAT(USER("~"), "\"reasoning_effort\":\"low\"")),
+        prompt_tokens(CHAT(USER("~"), "\"chat_template_kwargs\":{\"reasoning_effort\":\"low\"}")));
     assert_true(prompt_tokens(body) > prompt_tokens(CHAT(USER("~"), "\"tools\":null")));
 }
 
 static void a_variable_that_is_the_templates_own_is_refused(void **state)
 {
-    static const char *const names[] = {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token",
-                                        "loop", "self", "namespace", "raise_exception", "strftime_now", "_private"};
+    static const char *const names[] = {
+        "messages", "tools", "documents", "add_generation_prompt", "bos_token",    "eos_token",
+        "loop",     "self",  "namespace", "raise_exception",       "strftime_now", "_private"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char body[256], named[64];
         response r;
-        (void)snprintf(body, sizeof body, CHAT(USER("~"), "\"chat_template_kwargs\":{\"%s\":\"x\"}"), names[i]);
+        (void)snprintf(body, sizeof body, CHAT(USER("~"), "\"chat_template_kwargs\":{\"%s\":\"x\"}"),
+                       names[i]);
         (void)snprintf(named, sizeof named, "'%s'", names[i]);
         assert_int_equal(real_ask(&real, "/v1/chat/completions", body, &r), 400);
         assert_true(body_contains(&r, named));

@@ -507,6 +507,48 @@ static void a_cut_file_is_refused(void **state)
     ap_buf_deinit(&file);
 }
 
+static void what_the_template_does_is_reported(void **state)
+{
+#define EACH "{% for m in messages %}{{ m.content }}{% endfor %}"
+#define SHOWN "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+    static const struct {
+        const char *source, *calls;
+        uint32_t chat;
+        bool adds_bos;
+        const char *note;
+    } cases[] = {
+        {EACH, "", AP_CHAT_SYSTEM | AP_CHAT_RESULTS, false, ""},
+        {EACH, "", AP_CHAT_SYSTEM | AP_CHAT_RESULTS | AP_CHAT_TOKENIZER_BOS, true, ""},
+        {"{{ bos_token }}" EACH, "", AP_CHAT_SYSTEM | AP_CHAT_RESULTS | AP_CHAT_BOS, false, ""},
+        {"{{ bos_token }}" EACH, "", AP_CHAT_SYSTEM | AP_CHAT_RESULTS | AP_CHAT_BOS | AP_CHAT_TOKENIZER_BOS, true, "BOS is doubled"},
+        {"{{ bos_token + bos_token }}" EACH, "", AP_CHAT_SYSTEM | AP_CHAT_RESULTS | AP_CHAT_BOS | AP_CHAT_BOS_TWICE, false,
+         "writes BOS twice"},
+        {"{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "", 0, false, ""},
+        {EACH SHOWN "<tool_call> <think>", "Hermes",
+         AP_CHAT_SYSTEM | AP_CHAT_RESULTS | AP_CHAT_TOOLS | AP_CHAT_CALLS | AP_CHAT_REASONING, false, ""},
+        {EACH SHOWN "<arg_key>", "GLM", AP_CHAT_SYSTEM | AP_CHAT_RESULTS | AP_CHAT_TOOLS, false, ""},
+    };
+    ap_buf file = tiny_bytes(&small);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ap_import_report report;
+        int packed = ap_test_temporary(), copy = ap_test_temporary();
+        ap_buf one = with_text(&file, "tokenizer.chat_template", cases[i].source);
+        ap_buf two = with_value(&one, "tokenizer.ggml.add_bos_token", AP_GGUF_BOOL, &cases[i].adds_bos, 1);
+        assert_ok(import_bytes(&two, packed, &report, err));
+        for (int again = 0; again < 2; again++) { /* the packed file as well */
+            if (report.chat != (AP_CHAT_KNOWN | cases[i].chat) || strcmp(report.chat_calls, cases[i].calls) != 0)
+                fail_msg("case %zu: chat %u, calls '%s'", i, report.chat, report.chat_calls);
+            assert_true(again || (cases[i].note[0] ? strstr(report.notes, cases[i].note) != NULL : !report.notes[0]));
+            assert_ok(ap_model_import(packed, copy, &(ap_import_options){.size = sizeof(ap_import_options)}, &report, err));
+        }
+        close(packed);
+        close(copy);
+        ap_buf_deinit(&one);
+        ap_buf_deinit(&two);
+    }
+    ap_buf_deinit(&file);
+}
+
 static void what_is_packed_already_is_checked_and_copied(void **state)
 {
     ap_buf file = tiny_bytes(&small), bytes = {0};
@@ -725,6 +767,7 @@ static void the_report_tells_what_was_packed(void **state)
     packed = ap_test_temporary();
     assert_ok(import_bytes(&bad_template, packed, &report, err));
     assert_false(report.has_chat_template);
+    assert_int_equal(report.chat, 0);
     assert_non_null(strstr(report.notes, "template cannot be used"));
     assert_ok(ap_model_open(&model, packed, err)); /* it can still complete text */
     ap_model_close(&model);
@@ -934,6 +977,7 @@ int main(void)
         cmocka_unit_test(sizes_that_do_not_fit_each_other_are_refused),
         cmocka_unit_test(features_that_are_not_there_are_refused),
         cmocka_unit_test(what_is_no_whole_model_is_refused),
+        cmocka_unit_test(what_the_template_does_is_reported),
         cmocka_unit_test(what_is_packed_already_is_checked_and_copied),
         cmocka_unit_test(a_vocabulary_that_does_not_fit_is_refused),
         cmocka_unit_test(a_missing_tensor_is_named),
