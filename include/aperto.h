@@ -140,11 +140,14 @@ typedef struct ap_quantize_options {
 typedef struct ap_quantize_report {
     uint64_t source_bytes, written_bytes;
     uint32_t changed_count; /* tensors that have another type now */
+    char notes[512];        /* what a user should know, sentences; may be empty */
 } ap_quantize_report;
 
-/* Writes the model of a GGUF file in F32, F16 or BF16 as a GGUF file whose matrices have another type, to out_fd, an empty
- * regular file open for reading and writing.  AP_E_ARG if a matrix to change is quantised already. */
-AP_API ap_status ap_model_quantize(int source_fd, int out_fd, const ap_quantize_options *options,
+/* Writes a model in F32, F16 or BF16 as a GGUF file whose matrices have another type, to out_fd, an empty regular file open for
+ * reading and writing.  The model is a GGUF file (one without a name, or all parts of a split one) or a folder (files as for
+ * ap_model_import_files); a folder gives the same bytes as the GGUF file that ap_model_convert_to_gguf makes of it.  AP_E_ARG
+ * if a matrix to change is quantised already. */
+AP_API ap_status ap_model_quantize(const ap_import_file *files, size_t file_count, int out_fd, const ap_quantize_options *options,
                                    ap_quantize_report *report, ap_error *err);
 
 /* ---- Conversion: between a Hugging Face folder and a GGUF file ----------- */

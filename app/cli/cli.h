@@ -168,6 +168,8 @@ int cli_run_oneshot(ap_oneshot_fn *fn, void *context, const int *fds, size_t fd_
 json_t *cli_moved_json(const ap_store_entry *entry);
 /* Text of a model: on a terminal without control characters, so that it cannot steer the terminal. */
 void cli_put_text(const char *text, size_t length);
+/* The notes of a report on a line of their own, if there are any. */
+void cli_print_notes(const char *notes);
 /* Says in a sentence when this CPU has nothing better than plain C. */
 void cli_warn_plain(void);
 

@@ -90,10 +90,7 @@ static int print_report(const char *target, const ap_convert_report *r)
                                         "written_bytes", (json_int_t)r->written_bytes, "tensors", (int)r->tensor_count, "weight_files",
                                         (int)(r->shard_count ? r->shard_count : 1), "notes", r->notes));
     (void)printf("%s: %u tensors, %.1f MB\n", target, r->tensor_count, (double)r->written_bytes / 1e6);
-    if (r->notes[0]) {
-        cli_put_text(r->notes, strlen(r->notes));
-        (void)putchar('\n');
-    }
+    cli_print_notes(r->notes);
     return cli_finish_output();
 }
 

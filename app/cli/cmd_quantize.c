@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/file.h"
 #include "cli/cli.h"
 
@@ -25,8 +26,11 @@ static const cli_option options[] = {
     CLI_OPTION_SANDBOX,
 };
 
+enum { PATH_ROOM = 4096 };
+
 typedef struct job {
-    int fds[2]; /* source, imatrix or -1 */
+    ap_store_source source;
+    int imatrix_fd; /* or -1 */
     int out_fd;
 } job;
 
@@ -34,10 +38,10 @@ typedef struct job {
 static ap_status work(ap_oneshot *self, void *context, ap_error *err)
 {
     const job *j = context;
-    ap_quantize_options o = {.size = sizeof o, .type = type, .imatrix_fd = j->fds[1], .threads = (unsigned)threads,
+    ap_quantize_options o = {.size = sizeof o, .type = type, .imatrix_fd = j->imatrix_fd, .threads = (unsigned)threads,
                              .progress = ap_oneshot_progress, .progress_context = self};
     ap_quantize_report report;
-    AP_TRY(ap_model_quantize(j->fds[0], j->out_fd, &o, &report, err));
+    AP_TRY(ap_model_quantize(j->source.files, j->source.count, j->out_fd, &o, &report, err));
     return ap_oneshot_write(self, &report, sizeof report, err);
 }
 
@@ -49,9 +53,17 @@ static void show_progress(void *context, uint64_t done, uint64_t total)
 
 static ap_status quantize(job *j, ap_buf *reply, ap_error *err)
 {
-    ap_oneshot_options o = {.fds = j->fds, .fd_count = j->fds[1] >= 0 ? 2 : 1, .output_fd = j->out_fd, .sandbox = cli_sandbox,
+    size_t count = j->source.count;
+    int *fds = ap_alloc_array(count + 1, sizeof *fds);
+    if (!fds)
+        return ap_fail_nomem(err, (count + 1) * sizeof *fds);
+    memcpy(fds, j->source.fds, count * sizeof *fds);
+    fds[count] = j->imatrix_fd;
+    ap_oneshot_options o = {.fds = fds, .fd_count = count + (j->imatrix_fd >= 0), .output_fd = j->out_fd, .sandbox = cli_sandbox,
                             .result = ap_oneshot_collect, .progress = show_progress, .context = reply};
-    AP_TRY(ap_worker_oneshot(work, j, &o, err));
+    ap_status status = ap_worker_oneshot(work, j, &o, err);
+    ap_free(fds);
+    AP_TRY(status);
     return reply->len == sizeof(ap_quantize_report) ? AP_OK : ap_fail(err, AP_E_WORKER, "the worker gave no report");
 }
 
@@ -59,11 +71,13 @@ static int print_report(const char *target, const ap_buf *reply, const ap_passpo
 {
     ap_quantize_report r;
     memcpy(&r, reply->ptr, sizeof r);
+    r.notes[sizeof r.notes - 1] = 0;
     if (as_json)
-        return cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:i, s:o}", "file", target, "type", type, "source_bytes",
+        return cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:i, s:s, s:o}", "file", target, "type", type, "source_bytes",
                                         (json_int_t)r.source_bytes, "written_bytes", (json_int_t)r.written_bytes, "tensors_changed",
-                                        (int)r.changed_count, "passport", passport ? ap_passport_json(passport) : json_null()));
+                                        (int)r.changed_count, "notes", r.notes, "passport", passport ? ap_passport_json(passport) : json_null()));
     (void)printf("%s: %s, %.1f MB of %.1f MB\n", target, type, (double)r.written_bytes / 1e6, (double)r.source_bytes / 1e6);
+    cli_print_notes(r.notes);
     if (passport)
         cli_print_passport(passport);
     else
@@ -71,11 +85,21 @@ static int print_report(const char *target, const ap_buf *reply, const ap_passpo
     return cli_finish_output();
 }
 
+/* Both are paths here, also where the store has a model of that name. */
+static ap_status as_path(const char *operand, char path[PATH_ROOM], ap_error *err)
+{
+    int length = snprintf(path, PATH_ROOM, "%s%s", strchr(operand, '/') ? "" : "./", operand);
+    return length < PATH_ROOM ? AP_OK : ap_fail(err, AP_E_LIMIT, "the path is longer than %d bytes", PATH_ROOM - 3);
+}
+
 static ap_status measure(char **operands, ap_passport *passport, ap_error *err)
 {
     ap_measure m;
-    what.parent = operands[0];
-    what.model = operands[1];
+    char parent[PATH_ROOM], model[PATH_ROOM];
+    AP_TRY(as_path(operands[0], parent, err));
+    AP_TRY(as_path(operands[1], model, err));
+    what.parent = parent;
+    what.model = model;
     what.threads = threads;
     AP_TRY(cli_measure(&what, &m, passport, err));
     return ap_passport_write_beside(operands[1], passport, err);
@@ -84,16 +108,16 @@ static ap_status measure(char **operands, ap_passport *passport, ap_error *err)
 static int run(unsigned count, char **operands)
 {
     ap_error err = {0};
-    job j = {.fds = {-1, -1}, .out_fd = -1};
+    job j = {.imatrix_fd = -1, .out_fd = -1};
     ap_buf reply = {.limit = sizeof(ap_quantize_report)};
     ap_file_new target;
     if (!type)
         return cli_error(CLI_MISUSE, "option --type is needed: Q4_K_M, for example");
     if (access(operands[1], F_OK) == 0 || errno != ENOENT)
         return cli_error(CLI_FAILED, "'%.400s' exists already; nothing was written", operands[1]);
-    ap_status status = ap_file_open(operands[0], &j.fds[0], &err);
+    ap_status status = ap_store_source_open(&j.source, operands[0], &err);
     if (status == AP_OK && imatrix)
-        status = ap_file_open(imatrix, &j.fds[1], &err);
+        status = ap_file_open(imatrix, &j.imatrix_fd, &err);
     if (status == AP_OK)
         status = ap_file_new_begin(&target, operands[1], &err);
     if (status == AP_OK) {
@@ -108,9 +132,9 @@ static int run(unsigned count, char **operands)
     if (status == AP_OK && what.file)
         status = measure(operands, &passport, &err);
     int code = status == AP_OK ? print_report(operands[1], &reply, what.file ? &passport : NULL) : cli_failed(&err);
-    for (int i = 0; i < 2; i++)
-        if (j.fds[i] >= 0)
-            close(j.fds[i]);
+    ap_store_source_close(&j.source);
+    if (j.imatrix_fd >= 0)
+        close(j.imatrix_fd);
     ap_buf_deinit(&reply);
     return code;
 }
@@ -121,9 +145,11 @@ const cli_command cli_quantize = {
     .operands_min = 2,
     .operands_max = 2,
     .summary = "a model in fewer bits",
-    .description = "Writes the model of SOURCE, a GGUF file in F32, F16 or BF16, as the GGUF file TARGET with weights in another type. "
+    .description = "Writes the model of SOURCE in F32, F16 or BF16, a GGUF file (also one in parts) or a Hugging Face folder, as the GGUF "
+                   "file TARGET with weights in another type. "
                    "Norms, biases and routers stay as they are; the output, and in some layers the values and the end of the MLP, get a "
-                   "better type than the rest. The file has the same bytes whatever the number of threads.",
+                   "better type than the rest. The file has the same bytes whatever the number of threads, and for a folder the bytes "
+                   "that the GGUF file made of it by 'aperto convert' gives.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

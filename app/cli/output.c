@@ -252,6 +252,14 @@ void cli_put_text(const char *text, size_t length)
     (void)fwrite(text + start, 1, length - start, stdout);
 }
 
+void cli_print_notes(const char *notes)
+{
+    if (!notes[0])
+        return;
+    cli_put_text(notes, strlen(notes));
+    (void)putchar('\n');
+}
+
 ap_status cli_open_vocab(const char *model, int *fd, ap_error *err)
 {
     ap_store *store;

@@ -1,6 +1,7 @@
 /* quantize.c - from a model in floats to a GGUF file in another type.
  *
- * Keys are copied but for general.file_type; tensors keep name, shape and order.  Rows are encoded by all
+ * Keys are copied but for general.file_type; tensors keep name, shape and order.  A folder is taken as the GGUF file that it
+ * becomes (source_fused.c), so the way over such a file gives the same bytes.  Rows are encoded by all
  * threads, each row by itself, so the file has the same bytes whatever their number.  Importance, if there is any, is the mean
  * square of each column's inputs (imatrix.h): with it the encoder minimises the error of outputs instead of weights.
  *
@@ -162,8 +163,8 @@ static ap_status run(quantize *q, const ap_mix *mix, int out_fd, ap_error *err)
     return status;
 }
 
-ap_status ap_model_quantize(int source_fd, int out_fd, const ap_quantize_options *options, ap_quantize_report *report,
-                            ap_error *err)
+ap_status ap_model_quantize(const ap_import_file *files, size_t file_count, int out_fd, const ap_quantize_options *options,
+                            ap_quantize_report *report, ap_error *err)
 {
     *report = (ap_quantize_report){0};
     if (options->size != sizeof *options)
@@ -172,7 +173,8 @@ ap_status ap_model_quantize(int source_fd, int out_fd, const ap_quantize_options
     if (!mix)
         return ap_fail(err, AP_E_ARG, "'%.40s' is no type to quantise to; there are: %s", options->type, ap_mix_names());
     ap_source source;
-    AP_TRY(ap_source_open_gguf(&source, source_fd, err));
+    AP_TRY(ap_source_is_folder(files, file_count) ? ap_source_open_fused(&source, files, file_count, err)
+                                                  : ap_source_open_files(&source, files, file_count, err));
     quantize q = {.source = &source, .options = options, .report = report};
     ap_status status = AP_OK;
     if (ap_gguf_find(source.keys, AP_STR("aperto.pack.version")))
@@ -183,6 +185,8 @@ ap_status ap_model_quantize(int source_fd, int out_fd, const ap_quantize_options
         status = ap_pool_create(&q.pool, options->threads, err);
     if (status == AP_OK)
         status = run(&q, mix, out_fd, err);
+    if (status == AP_OK && source.note)
+        (void)snprintf(report->notes, sizeof report->notes, "%s", source.note);
     report->source_bytes = source.file_bytes;
     ap_pool_destroy(&q.pool);
     ap_imatrix_close(&q.imatrix);

@@ -3,7 +3,10 @@
  * A GGUF file is in these terms already (source_gguf.c), and so are the parts of a split one (source_split.c).  A Hugging Face folder is put into them
  * (hf_source.c): config.json and the tokenizer become keys, tensors get their GGUF names, and
  * rows that GGUF has in another order are handed out in that order.  So import.c is
- * written once, and a model packs to the same weights wherever it came from.
+ * written once, and a model packs to the same weights wherever it came from.  What writes GGUF files takes a folder with
+ * its tensors fused as in such a file (source_fused.c).
+ *
+ * Belongs to one thread: a source may keep what it needs to make rows.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -33,10 +36,14 @@ struct ap_source {
 };
 
 ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err);
-/* The files of a folder, or, where the first is called *.gguf, the parts of a split GGUF file. */
+/* A GGUF file, if there is one file without a name; the parts of a split one, if the first is called *.gguf; else the files of
+ * a folder. */
 ap_status ap_source_open_files(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
 ap_status ap_source_open_folder(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
 ap_status ap_source_open_split(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
+bool ap_source_is_folder(const ap_import_file *files, size_t file_count);
+/* A folder as the GGUF file that it becomes: with all keys and tensors of that, in their order, types and shapes. */
+ap_status ap_source_open_fused(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err);
 /* Keys of a part of a split GGUF file: its number from 0, how many parts and tensors there are in all. */
 #define AP_SPLIT_NO "split.no"
 #define AP_SPLIT_COUNT "split.count"

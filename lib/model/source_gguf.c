@@ -34,11 +34,19 @@ void ap_source_close(ap_source *s)
     *s = (ap_source){0};
 }
 
+bool ap_source_is_folder(const ap_import_file *files, size_t file_count)
+{
+    if (file_count > 0 && !files[0].name)
+        return false;
+    size_t length = file_count ? strlen(files[0].name) : 0;
+    return length <= 5 || strcmp(files[0].name + length - 5, ".gguf") != 0;
+}
+
 ap_status ap_source_open_files(ap_source *out, const ap_import_file *files, size_t file_count, ap_error *err)
 {
-    size_t length = file_count ? strlen(files[0].name) : 0;
-    bool is_gguf = length > 5 && strcmp(files[0].name + length - 5, ".gguf") == 0;
-    return is_gguf ? ap_source_open_split(out, files, file_count, err) : ap_source_open_folder(out, files, file_count, err);
+    if (ap_source_is_folder(files, file_count))
+        return ap_source_open_folder(out, files, file_count, err);
+    return files[0].name ? ap_source_open_split(out, files, file_count, err) : ap_source_open_gguf(out, files[0].fd, err);
 }
 
 /* ---- What family, what sizes, which tensor ---- */

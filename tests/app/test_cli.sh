@@ -402,6 +402,18 @@ mkdir broken && cp folder/config.json broken && head -c 1000 folder/model.safete
 expect 1 "model.safetensors" convert broken refused.gguf
 expect 1 "cannot be created" convert folder missing/refused.gguf
 cp converted.gguf kept.gguf && expect 1 "" convert broken kept.gguf --force && cmp -s kept.gguf converted.gguf && ok || bad "a failure touched the file that was there"
+# … and quantising it gives what quantising that file gives
+expect 0 "no tokenizer" quantize folder direct.gguf --type Q4_K_M
+expect 0 "" quantize converted.gguf over.gguf --type Q4_K_M
+cmp -s direct.gguf over.gguf && ok || bad "quantising a folder and its GGUF file differ"
+expect 1 "no config.json" quantize broken/.. refused.gguf --type Q8_0
+expect 1 "model.safetensors" quantize broken refused.gguf --type Q8_0
+# Its passport is against the folder, and not against what the store calls so
+expect 0 "" convert same.gguf voiced && expect 0 "" pull floats.gguf --as voiced
+expect 0 "passport       against voiced" quantize voiced small.gguf --type Q8_0 --text text.txt --ctx 32
+expect 0 "" show ./small.gguf --json && cp out small.json && expect 0 "" show ./voiced --json
+json 'd["source_sha256"] == json.load(open("small.json"))["passport"]["parent_sha256"]'
+expect 0 "" rm voiced
 # … and a folder again
 expect 0 "tensors" convert converted.gguf again
 [ "$(timeout 60 "$aperto" logits ./again --tokens 5,1,200,64,5,9 --all --digest)" = "$from_file" ] && ok || bad "the folder that was written differs"

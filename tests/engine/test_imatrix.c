@@ -156,9 +156,9 @@ static void the_quantiser_takes_the_file(void **state)
     assert_ok(ap_file_write_all(imatrix, file.ptr, file.len, err));
     ap_quantize_options options = {.size = sizeof options, .type = "Q4_0", .imatrix_fd = imatrix};
     ap_quantize_report report;
-    assert_ok(ap_model_quantize(source, with, &options, &report, err));
+    assert_ok(ap_model_quantize(&(ap_import_file){.fd = source}, 1, with, &options, &report, err));
     options.imatrix_fd = -1;
-    assert_ok(ap_model_quantize(source, without, &options, &report, err));
+    assert_ok(ap_model_quantize(&(ap_import_file){.fd = source}, 1, without, &options, &report, err));
     ap_mapping a, b;
     assert_ok(ap_file_map(with, &a, err));
     assert_ok(ap_file_map(without, &b, err));

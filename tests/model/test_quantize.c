@@ -40,7 +40,7 @@ static int quantized(int source, const char *type, unsigned threads, int imatrix
     int fd = ap_test_temporary();
     ap_quantize_options options = {.size = sizeof options, .type = type, .threads = threads, .imatrix_fd = imatrix};
     ap_quantize_report report;
-    assert_ok(ap_model_quantize(source, fd, &options, &report, err));
+    assert_ok(ap_model_quantize(&(ap_import_file){.fd = source}, 1, fd, &options, &report, err));
     assert_true(report.written_bytes == (uint64_t)lseek(fd, 0, SEEK_END));
     assert_true(report.changed_count > 0);
     return fd;
@@ -52,7 +52,7 @@ static void expect_refused(int source, const char *type, int imatrix, ap_status 
     ap_quantize_options options = {.size = sizeof options, .type = type, .imatrix_fd = imatrix};
     ap_quantize_report report;
     ap_error error = {0};
-    assert_int_equal(ap_model_quantize(source, fd, &options, &report, &error), status);
+    assert_int_equal(ap_model_quantize(&(ap_import_file){.fd = source}, 1, fd, &options, &report, &error), status);
     if (!strstr(error.message, word))
         fail_msg("'%s' does not say '%s'", error.message, word);
     close(fd);
@@ -214,6 +214,76 @@ static void importance_moves_the_error_to_where_it_matters_less(void **state)
     close(source);
 }
 
+static int quantized_files(const ap_import_file *files, size_t count, const char *type)
+{
+    int fd = ap_test_temporary();
+    ap_quantize_options options = {.size = sizeof options, .type = type, .imatrix_fd = -1};
+    ap_quantize_report report;
+    assert_ok(ap_model_quantize(files, count, fd, &options, &report, err));
+    assert_true(report.source_bytes > 0 && report.changed_count > 0);
+    return fd;
+}
+
+static void expect_same_bytes(int one, int other)
+{
+    opened a = open_file(one), b = open_file(other);
+    assert_int_equal(a.file.len, b.file.len);
+    assert_memory_equal(a.file.ptr, b.file.ptr, a.file.len);
+    close_file(&a);
+    close_file(&b);
+    close(one);
+    close(other);
+}
+
+static size_t give_files(const ap_tiny_file *made, size_t count, ap_import_file *files)
+{
+    for (size_t i = 0; i < count; i++) {
+        files[i] = (ap_import_file){.name = made[i].name, .fd = ap_test_temporary()};
+        assert_ok(ap_file_write_all(files[i].fd, made[i].bytes.ptr, made[i].bytes.len, err));
+    }
+    return count;
+}
+
+static void parts_give_the_bytes_of_the_whole(void **state)
+{
+    int whole = ap_tiny_model_file(&model);
+    for (unsigned parts = 1; parts <= 3; parts++) {
+        ap_tiny_file made[AP_TINY_FILES_MAX];
+        ap_import_file files[AP_TINY_FILES_MAX];
+        size_t count = give_files(made, ap_tiny_model_parts(&model, parts, made), files);
+        expect_same_bytes(quantized_files(files, count, "Q4_K_M"), quantized(whole, "Q4_K_M", 2, -1));
+        if (parts > 1)
+            expect_refused(files[1].fd, "Q4_K_M", -1, AP_E_UNSUPPORTED, "one part of a split model");
+        for (size_t i = 0; i < count; i++)
+            close(files[i].fd);
+        ap_tiny_files_deinit(made, count);
+    }
+    close(whole);
+}
+
+/* One file of weights or two; floats in the folder's own type. */
+static void a_folder_gives_the_bytes_of_its_gguf_file(void **state)
+{
+    static const uint32_t floats[] = {0, 1, 30};
+    for (unsigned i = 0; i < 6; i++) {
+        ap_tiny_model tiny = model;
+        tiny.type = floats[i % 3];
+        tiny.has_bias = i >= 3;
+        ap_tiny_file made[AP_TINY_FILES_MAX];
+        ap_import_file files[AP_TINY_FILES_MAX];
+        size_t count = give_files(made, ap_tiny_model_folder(&tiny, 1 + i / 3, made), files);
+        int gguf = ap_test_temporary();
+        ap_convert_options options = {.size = sizeof options};
+        ap_convert_report report;
+        assert_ok(ap_model_convert_to_gguf(files, count, gguf, &options, &report, err));
+        expect_same_bytes(quantized_files(files, count, "Q8_0"), quantized(gguf, "Q8_0", 2, -1));
+        close(gguf);
+        for (size_t k = 0; k < count; k++)
+            close(files[k].fd);
+        ap_tiny_files_deinit(made, count);
+    }
+}
+
 static void what_cannot_be_quantised_is_refused_by_name(void **state)
 {
     int source = ap_tiny_model_file(&model);
@@ -232,7 +302,7 @@ static void what_cannot_be_quantised_is_refused_by_name(void **state)
     close(source);
     ap_quantize_options options = {.size = 8};
     ap_quantize_report r;
-    assert_int_equal(ap_model_quantize(-1, -1, &options, &r, NULL), AP_E_ARG);
+    assert_int_equal(ap_model_quantize(&(ap_import_file){.fd = -1}, 1, -1, &options, &r, NULL), AP_E_ARG);
 }
 
 int main(void)
@@ -241,6 +311,8 @@ int main(void)
         cmocka_unit_test(rows_are_encoded_and_the_rest_is_copied),
         cmocka_unit_test(a_mix_spends_bits_where_errors_cost_more),
         cmocka_unit_test(importance_moves_the_error_to_where_it_matters_less),
+        cmocka_unit_test(parts_give_the_bytes_of_the_whole),
+        cmocka_unit_test(a_folder_gives_the_bytes_of_its_gguf_file),
         cmocka_unit_test(what_cannot_be_quantised_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
