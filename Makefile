@@ -6,7 +6,7 @@ DESTDIR ?=
 # Meson takes a relative DESTDIR as below the build folder; people mean the folder they are in.
 STAGED = $(if $(DESTDIR),$(if $(filter /%,$(DESTDIR)),$(DESTDIR),$(CURDIR)/$(DESTDIR)))
 
-.PHONY: build run test test-real test-clients test-web test-hub test-registry test-sanitizers test-cross fuzz bench install uninstall clean
+.PHONY: build run test test-real test-peers test-clients test-web test-hub test-registry test-sanitizers test-cross fuzz bench install uninstall clean
 
 build:
 	@test -f build/build.ninja || meson setup build --buildtype=release -Dtests=false -Dprefix="$(PREFIX)"
@@ -21,6 +21,9 @@ test:
 # Slow suites, by name.
 test-real:
 	sh tests/slow/real.sh $(TESTDATA) $(MODELS)
+
+test-peers:
+	sh tests/slow/peers.sh
 
 test-clients:
 	sh tests/slow/clients.sh

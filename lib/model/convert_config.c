@@ -270,10 +270,7 @@ static const char *name_of(const char *own, const char *usual) { return own ? ow
 static ap_status put_rope(config *c)
 {
     const ap_hparams *s = c->sizes;
-    bool is_rotary = false;
-    for (uint32_t i = 0; i < s->layer_count; i++)
-        is_rotary = is_rotary || s->is_rotary[i];
-    if (!is_rotary)
+    if (!ap_hparams_is_rotary(s))
         return AP_OK;
     AP_TRY(put(c, name_of(c->arch->hf.rope_base_name, "rope_theta"), real_of(s->rope.base)));
     if (c->arch->rope_local_base > 0)

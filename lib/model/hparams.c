@@ -380,3 +380,11 @@ ap_status ap_hparams_read(ap_hparams *s, const ap_arch *arch, const ap_gguf *ggu
     s->vocab_count = 0; /* rows of the embedding: import.c and open.c know them */
     return AP_OK;
 }
+
+bool ap_hparams_is_rotary(const ap_hparams *sizes)
+{
+    for (uint32_t i = 0; i < sizes->layer_count; i++)
+        if (sizes->is_rotary[i])
+            return true;
+    return false;
+}

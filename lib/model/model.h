@@ -87,6 +87,8 @@ void ap_model_type(const ap_model *model, uint32_t type, float *out);
 
 /* Reads and checks the sizes of a model; every refusal names the key, the value and the limit. */
 ap_status ap_hparams_read(ap_hparams *sizes, const ap_arch *arch, const ap_gguf *gguf, ap_error *err);
+/* Some layer has rotary positions. */
+bool ap_hparams_is_rotary(const ap_hparams *sizes);
 
 /* tokenizer.ggml.model of a model that came without a tokenizer; every token is there and unused. */
 #define AP_VOCAB_MODEL_NONE "none"

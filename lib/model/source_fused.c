@@ -166,6 +166,8 @@ static ap_status write_keys(const fused *f, ap_gguf_writer *w, ap_error *err)
     AP_TRY(ap_gguf_writer_u32(w, "general.file_type", file_type(f), err));
     AP_TRY(ap_gguf_writer_u32(w, "general.quantization_version", 2, err));
     AP_TRY(add_size(f, "vocab_size", f->sizes.vocab_count, w, err));
+    AP_TRY(add_size(f, "attention.head_count_kv", f->sizes.kv_head_count, w, err));
+    AP_TRY(add_size(f, "rope.dimension_count", ap_hparams_is_rotary(&f->sizes) ? f->sizes.rope_width : 0, w, err));
     return add_size(f, "expert_feed_forward_length", f->sizes.expert_ffn_width, w, err);
 }
 

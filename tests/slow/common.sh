@@ -33,7 +33,7 @@ need_model() {
     rm -rf "$work"
 }
 
-# need_python PACKAGE…: a virtual environment with them; its interpreter is $python.
+# need_python PACKAGE[==VERSION]…: a virtual environment with them; its interpreter is $python.
 need_python() {
     python=$cache/venv/bin/python
     [ -x "$python" ] || {
@@ -41,9 +41,14 @@ need_python() {
         python3 -m venv "$cache/venv" || exit 1
     }
     for package in "$@"; do
-        "$python" -c "import $(echo "$package" | tr - _)" 2>/dev/null && continue
-        [ "$package" = llama-cpp-python ] && "$python" -c "import llama_cpp" 2>/dev/null && continue
-        [ "$package" = llama-cpp-python ] && { packages_install g++ || exit 1; } # it is compiled for this CPU
+        "$python" - "$package" 2>/dev/null <<'EOF' && continue
+import importlib.metadata, sys
+name, _, version = sys.argv[1].partition("==")
+sys.exit(importlib.metadata.version(name) != (version or importlib.metadata.version(name)))
+EOF
+        case $package in
+        llama-cpp-python*) packages_install g++ || exit 1 ;; # it is compiled for this CPU
+        esac
         say "installing $package …"
         CMAKE_ARGS="-DGGML_NATIVE=ON" "$python" -m pip install -q "$package" || exit 1
     done
