@@ -93,15 +93,6 @@ static void keep_embedding_in_rows(import *im)
     }
 }
 
-/* Positions as older converters stored them; the forward pass computes its own. */
-static bool is_idle(ap_str name)
-{
-    static const char end[] = ".attn_rot_embd.weight";
-    size_t length = sizeof end - 1;
-    return name.len > length && memcmp(name.ptr + name.len - length, end, length) == 0;
-}
-
-/* A bias or a norm that no rule reads would be left out of every answer without a word. */
 static ap_status refuse_unread(import *im, ap_error *err)
 {
     bool *is_read = ap_arena_zero(im->arena, im->source->tensor_count, sizeof *is_read);
@@ -109,14 +100,9 @@ static ap_status refuse_unread(import *im, ap_error *err)
         return ap_fail_nomem(err, im->source->tensor_count * sizeof *is_read);
     for (uint32_t i = 0; i < im->count; i++)
         is_read[im->parts[i].tensor - im->source->tensors] = true;
-    for (uint32_t i = 0; i < im->source->tensor_count; i++) {
-        ap_str name = im->source->tensors[i].name;
+    for (uint32_t i = 0; i < im->source->tensor_count; i++)
         im->idle_count += !is_read[i];
-        if (!is_read[i] && !is_idle(name))
-            return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%.*s' belongs to a feature that this release does not have",
-                           (int)name.len, name.ptr);
-    }
-    return AP_OK;
+    return ap_source_refuse_unread(im->source, is_read, err);
 }
 
 static ap_status count_tensor(void *context, const ap_wanted *wanted, ap_error *err)

@@ -163,6 +163,42 @@ static ap_status run(quantize *q, const ap_mix *mix, int out_fd, ap_error *err)
     return status;
 }
 
+typedef struct reading {
+    const ap_source *source;
+    bool *is_read;
+} reading;
+
+static ap_status check_part(void *context, const ap_wanted *w, ap_error *err)
+{
+    const reading *r = context;
+    ap_source_part part;
+    AP_TRY(ap_source_find_part(r->source, w, &part, err));
+    if (part.tensor)
+        r->is_read[part.tensor - r->source->tensors] = true;
+    return AP_OK;
+}
+
+/* A model that could not be opened later is refused before a byte is written: its sizes, its tensors, its vocabulary. */
+static ap_status check_model(const ap_source *source, ap_error *err)
+{
+    const ap_arch *arch;
+    ap_hparams sizes;
+    ap_vocab *vocab = NULL;
+    reading r = {.source = source};
+    AP_TRY(ap_source_sizes(source, &arch, &sizes, err));
+    r.is_read = ap_alloc_zero(source->tensor_count ? source->tensor_count : 1, sizeof *r.is_read);
+    if (!r.is_read)
+        return ap_fail_nomem(err, source->tensor_count);
+    ap_status status = ap_rules_walk(arch, &sizes, check_part, &r, err);
+    if (status == AP_OK)
+        status = ap_source_refuse_unread(source, r.is_read, err);
+    if (status == AP_OK)
+        status = ap_vocab_create(&vocab, source->keys, err);
+    ap_vocab_close(&vocab);
+    ap_free(r.is_read);
+    return status;
+}
+
 ap_status ap_model_quantize(const ap_import_file *files, size_t file_count, int out_fd, const ap_quantize_options *options,
                             ap_quantize_report *report, ap_error *err)
 {
@@ -179,6 +215,8 @@ ap_status ap_model_quantize(const ap_import_file *files, size_t file_count, int 
     ap_status status = AP_OK;
     if (ap_gguf_find(source.keys, AP_STR("aperto.pack.version")))
         status = ap_fail(err, AP_E_ARG, "this file is packed already; quantise the file it was made of");
+    if (status == AP_OK)
+        status = check_model(&source, err);
     if (status == AP_OK && options->imatrix_fd >= 0)
         status = ap_imatrix_open(&q.imatrix, options->imatrix_fd, err);
     if (status == AP_OK)

@@ -72,4 +72,8 @@ typedef struct ap_source_part {
 /* Under its own name, or in a fused tensor; part->tensor is NULL if it is neither there nor needed. */
 ap_status ap_source_find_part(const ap_source *source, const ap_wanted *wanted, ap_source_part *part, ap_error *err);
 
+/* A bias or a norm that no rule reads would be left out of every answer without a word: AP_E_UNSUPPORTED names one.
+ * is_read[i] is of tensor i. */
+ap_status ap_source_refuse_unread(const ap_source *source, const bool *is_read, ap_error *err);
+
 #endif

@@ -185,3 +185,22 @@ ap_status ap_source_open_gguf(ap_source *out, int fd, ap_error *err)
     out->tensors = out->tensor_count ? ap_gguf_tensor_at(out->keys, 0) : NULL;
     return AP_OK;
 }
+
+/* Positions as older converters stored them; the forward pass computes its own. */
+static bool is_idle(ap_str name)
+{
+    static const char end[] = ".attn_rot_embd.weight";
+    size_t length = sizeof end - 1;
+    return name.len > length && memcmp(name.ptr + name.len - length, end, length) == 0;
+}
+
+ap_status ap_source_refuse_unread(const ap_source *s, const bool *is_read, ap_error *err)
+{
+    for (uint32_t i = 0; i < s->tensor_count; i++) {
+        ap_str name = s->tensors[i].name;
+        if (!is_read[i] && !is_idle(name))
+            return ap_fail(err, AP_E_UNSUPPORTED, "tensor '%.*s' belongs to a feature that this release does not have",
+                           (int)name.len, name.ptr);
+    }
+    return AP_OK;
+}
