@@ -26,7 +26,8 @@ ap_status cli_make_chunks(const ap_vocab *vocab, ap_str text, uint32_t chunk_tok
     }
     for (size_t at = 0, n; status == AP_OK && at < all.count; at += n) {
         n = all.count - at < own ? all.count - at : own;
-        memcpy(*ids + *count, begin.ids, begin.count * sizeof **ids);
+        if (begin.count) /* else there is no pointer either */
+            memcpy(*ids + *count, begin.ids, begin.count * sizeof **ids);
         memcpy(*ids + *count + begin.count, all.ids + at, n * sizeof **ids);
         *count += begin.count + n;
     }
