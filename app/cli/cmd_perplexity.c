@@ -35,7 +35,7 @@ static int run(unsigned count, char **operands)
             json_object_set_new(o, "passport", ap_passport_json(&passport));
         return cli_print_json(o);
     }
-    (void)printf("perplexity     %.4f ± %.4f (%.6f nats a token, %llu predictions)\n", exp(m.nll), exp(m.nll) * m.nll_error, m.nll,
+    (void)printf("perplexity     %.6g ± %.3g (%.6f nats a token, %llu predictions)\n", exp(m.nll), exp(m.nll) * m.nll_error, m.nll,
                  (unsigned long long)m.predictions);
     if (what.parent)
         cli_print_passport(&passport);

@@ -169,7 +169,7 @@ void cli_print_passport(const ap_passport *p)
 {
     const ap_measure *m = &p->measure;
     (void)printf("passport       against %s (sha256:%.12s) on %s (sha256:%.12s), %llu predictions in chunks of %u:\n"
-                 "               divergence (KL) %.6f on average, 99.9%% within %.4f; perplexity times %.5f (%.4f, its parent's %.4f);\n"
+                 "               divergence (KL) %.6f on average, 99.9%% within %.4f; perplexity times %.5f (%.6g, its parent's %.6g);\n"
                  "               the same likeliest token %.2f%% of the time\n",
                  p->parent, p->parent_sha256, p->text, p->text_sha256, (unsigned long long)m->predictions, p->chunk_tokens, m->kl_mean,
                  m->kl_999, exp(m->nll - m->parent_nll), exp(m->nll), exp(m->parent_nll), 100 * m->top1);
