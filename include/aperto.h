@@ -263,6 +263,7 @@ typedef ap_status ap_answer_fn(void *context, const ap_answer_piece *piece, ap_e
 
 /* Renders as ap_vocab_render does and makes what reads the answer to this prompt.  AP_E_UNSUPPORTED: tools are given and
  * the template does not show them, or the form of its calls is one we do not read, which the message names.
+ * AP_E_TEMPLATE: also if a message has calls or results of tools that the template does not show.
  * The vocabulary need not outlive the answer. */
 AP_API ap_status ap_vocab_render_chat(const ap_vocab *vocab, const char *json, size_t json_length, int64_t now,
                                       ap_tokens *tokens, ap_answer **answer, ap_error *err);

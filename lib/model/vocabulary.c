@@ -256,6 +256,34 @@ static ap_status read_names(const json_t *tools, const ap_call_format *format, a
     return AP_OK;
 }
 
+static bool shows(const ap_rendered *rendered, const json_t *text)
+{
+    return json_is_string(text) &&
+           memmem(rendered->text, rendered->length, json_string_value(text), json_string_length(text));
+}
+
+/* Calls and results that the template leaves out would be lost in silence.  Its probes had no tools, so what they
+ * did not find may still be there. */
+static ap_status check_shown(const ap_template_traits *traits, const json_t *messages,
+                             const ap_rendered *rendered, ap_error *err)
+{
+    const json_t *message;
+    size_t i;
+    json_array_foreach(messages, i, message)
+    {
+        const json_t *calls = json_object_get(message, "tool_calls"), *role = json_object_get(message, "role");
+        const json_t *call = json_object_get(json_array_get(calls, 0), "function");
+        if (json_array_size(calls) && !traits->tool_calls && !shows(rendered, json_object_get(call, "name")))
+            return ap_fail(err, AP_E_TEMPLATE,
+                           "messages[%zu].tool_calls: the model's chat template does not show calls of tools", i);
+        if (json_is_string(role) && strcmp(json_string_value(role), "tool") == 0 && !traits->tool_results &&
+            !shows(rendered, json_object_get(message, "content")))
+            return ap_fail(err, AP_E_TEMPLATE,
+                           "messages[%zu]: the model's chat template does not show results of tools", i);
+    }
+    return AP_OK;
+}
+
 static ap_status make_answer(const ap_vocab *vocab, ap_str json, const ap_rendered *rendered, ap_answer **answer, ap_error *err)
 {
     json_t *root = NULL;
@@ -269,6 +297,9 @@ static ap_status make_answer(const ap_vocab *vocab, ap_str json, const ap_render
     ap_status status = ap_json_parse(&root, json, (ap_json_limits){CHAT_BYTES_MAX, CHAT_VALUES_MAX}, err);
     if (status == AP_OK)
         status = read_names(json_object_get(root, "tools"), &vocab->calls, names, &count, err);
+    if (status == AP_OK)
+        status = check_shown(ap_template_traits_of(vocab->chat_template), json_object_get(root, "messages"),
+                             rendered, err);
     if (status == AP_OK)
         status = ap_calls_create(answer, &vocab->calls, names, count, ap_call_format_opens(&vocab->calls, end), err);
     json_decref(root);

@@ -144,6 +144,22 @@ static void what_only_the_model_can_know_is_refused_by_it(void **state)
     assert_int_equal(ask("/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"a\",\"logit_bias\":{\"99999\":1}}", &r), 400);
     assert_true(body_contains(&r, "\"param\":\"logit_bias\""));
     response_deinit(&r);
+    assert_int_equal(ask("/v1/chat/completions", "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
+                         "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}", &r), 400);
+    assert_true(body_contains(&r, "\"param\":\"tools\"") && body_contains(&r, "does not show tools"));
+    response_deinit(&r);
+}
+
+/* ChatML as it is shows a message of any role, but nothing of calls. */
+static void calls_that_the_template_would_leave_out_are_refused(void **state)
+{
+#define MADE "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"x\",\"type\":\"function\"," \
+             "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}"
+    response r;
+    assert_int_equal(ask("/v1/chat/completions", "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}," MADE
+                         ",{\"role\":\"tool\",\"tool_call_id\":\"x\",\"content\":\"b\"}]}", &r), 400);
+    assert_true(body_contains(&r, "messages[1].tool_calls") && body_contains(&r, "template_refused"));
+    response_deinit(&r);
 }
 
 static void a_killed_worker_fails_its_requests_and_is_replaced(void **state)
@@ -320,6 +336,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_seed_is_one_answer_alone_and_in_company),
         cmocka_unit_test(a_prompt_that_does_not_fit_gets_both_counts),
         cmocka_unit_test(what_only_the_model_can_know_is_refused_by_it),
+        cmocka_unit_test(calls_that_the_template_would_leave_out_are_refused),
         cmocka_unit_test(a_model_that_cannot_be_loaded_is_told_at_the_start),
         cmocka_unit_test(memory_is_counted_over_all_workers),
         cmocka_unit_test(a_file_that_is_no_model_is_told_at_the_start),
