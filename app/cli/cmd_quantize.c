@@ -115,6 +115,8 @@ static int run(unsigned count, char **operands)
         return cli_error(CLI_MISUSE, "option --type is needed: Q4_K_M, for example");
     if (access(operands[1], F_OK) == 0 || errno != ENOENT)
         return cli_error(CLI_FAILED, "'%.400s' exists already; nothing was written", operands[1]);
+    if (what.file && strcmp(what.file, "-") != 0 && access(what.file, R_OK) != 0)
+        return cli_error(CLI_FAILED, "'%.400s' cannot be read: %s; nothing was written", what.file, strerror(errno));
     ap_status status = ap_store_source_open(&j.source, operands[0], &err);
     if (status == AP_OK && imatrix)
         status = ap_file_open(imatrix, &j.imatrix_fd, &err);

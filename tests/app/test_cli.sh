@@ -328,6 +328,7 @@ expect 0 "" perplexity floats.gguf --file text.txt --ctx 32 --chunks 2 --json
 json 'd["predictions"] > 10 and d["perplexity"] > 1 and "passport" not in d'
 expect 1 "they cannot be compared" perplexity tiny.gguf --file text.txt --ctx 32 --parent "$source/tests/golden/arch/llama"
 expect 1 "are the same file" perplexity tiny.gguf --file text.txt --parent tiny.gguf
+expect 1 "missing.txt' cannot be read" quantize floats.gguf bare.gguf --type Q8_0 --text missing.txt
 expect 0 "It has no passport" quantize floats.gguf bare.gguf --type Q8_0
 expect 0 "the same likeliest token" quantize floats.gguf measured.gguf --type Q4_0 --text text.txt --ctx 32
 expect 0 "" pull measured.gguf --as measured
