@@ -68,7 +68,7 @@ bool ap_class_is_word(uint32_t code)
     }
 }
 
-/* ---- What the reference keeps as Unicode 8 had it ---------------------------------------------------------------- */
+/* ---- What the reference keeps as Unicode 8 or 9 had it ----------------------------------------------------------- */
 
 typedef struct range {
     uint32_t first, last;
@@ -105,6 +105,18 @@ static const range newer_nonspacing[] = {
     {0x10d24, 0x10f85}, {0x11070, 0x11074}, {0x110c2, 0x110c2}, {0x111c9, 0x111c9}, {0x111cf, 0x111cf}, {0x1123e, 0x11241},
     {0x1133b, 0x1133b}, {0x11438, 0x1145e}, {0x1182f, 0x13455}, {0x16f4f, 0x16f4f}, {0x16fe4, 0x16fe4}, {0x1cf00, 0x1cf46},
     {0x1e000, 0x1e4ef}, {0x1e944, 0x1e94a}};
+
+/* Where all that has a combining class or a decomposition came with Unicode 10 to 15; and U+11930, which ends a new composition. */
+static const range newer_forms[] = {
+    {0x7fd, 0x7fd},     {0x898, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},     {0xd3b, 0xd3c},     {0xeba, 0xeba},
+    {0x1715, 0x1715},   {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},   {0x32ff, 0x32ff},   {0xa7f2, 0xa7f4},   {0xa82c, 0xa82c},
+    {0xab69, 0xab69},   {0x10781, 0x107ba}, {0x10d24, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e},
+    {0x11839, 0x11a99}, {0x11d42, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e030, 0x1e4ef}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9}};
+
+bool ap_class_is_own_form(uint32_t code)
+{
+    return is_in(newer_forms, sizeof newer_forms / sizeof newer_forms[0], code);
+}
 
 bool ap_class_is_cut_punct(unsigned class, uint32_t code)
 {

@@ -38,6 +38,8 @@ bool ap_class_is_decimal(uint32_t code);
 bool ap_class_is_cut_punct(unsigned class, uint32_t code);
 /* Mn as Unicode 8 had it, which BERT drops. */
 bool ap_class_is_cut_nonspacing(uint32_t code);
+/* Is its own normal form and joins nothing, since the reference's forms are those of Unicode 9. */
+bool ap_class_is_own_form(uint32_t code);
 /* What \w matches: Alphabetic, M, Nd, Pc and the two joiners. */
 bool ap_class_is_word(uint32_t code);
 

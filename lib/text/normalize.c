@@ -201,6 +201,9 @@ static ap_status normal_form_of(ap_buf *out, codes *c, ap_str text, step_kind ki
     return write_codes(out, c, err);
 }
 
+/* No character, or one that does nothing to its neighbours nor they to it. */
+static bool stands_alone(int32_t code) { return code < 0 || ap_class_is_own_form((uint32_t)code); }
+
 /* Characters below U+0300 are their own NFC and never join what stands before them, ASCII is its own in all forms:
  * most text is copied. */
 static ap_status normal_form(ap_buf *out, ap_str text, step_kind kind, ap_error *err)
@@ -211,15 +214,15 @@ static ap_status normal_form(ap_buf *out, ap_str text, step_kind kind, ap_error 
     size_t copied = 0, last = 0, length; /* everything before `copied` is out; `last` is the character before i */
     for (size_t i = 0; i < text.len && status == AP_OK; i += length) {
         int32_t code = ap_utf8_next(text.ptr + i, text.len - i, &length);
-        if (code < inert_below) {
-            last = i + (code < 0 ? length : 0);
+        if (code < inert_below || stands_alone(code)) {
+            last = i + (code < 0 || code >= inert_below ? length : 0);
             continue;
         }
         size_t begin = last < copied ? i : last, end = i + length;
         status = ap_buf_add(out, text.ptr + copied, begin - copied, err);
         while (end < text.len) {
             code = ap_utf8_next(text.ptr + end, text.len - end, &length);
-            if (code < inert_below)
+            if (code < inert_below || stands_alone(code))
                 break;
             end += length;
         }
