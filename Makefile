@@ -6,7 +6,7 @@ DESTDIR ?=
 # Meson takes a relative DESTDIR as below the build folder; people mean the folder they are in.
 STAGED = $(if $(DESTDIR),$(if $(filter /%,$(DESTDIR)),$(DESTDIR),$(CURDIR)/$(DESTDIR)))
 
-.PHONY: build run test test-real test-peers test-clients test-web test-hub test-registry test-sanitizers test-cross fuzz bench install uninstall clean
+.PHONY: build run test test-real test-peers test-clients test-web test-hub test-registry test-tokenizers test-sanitizers test-cross fuzz bench install uninstall clean
 
 build:
 	@test -f build/build.ninja || meson setup build --buildtype=release -Dtests=false -Dprefix="$(PREFIX)"
@@ -36,6 +36,9 @@ test-hub:
 
 test-registry:
 	sh tests/slow/registry.sh
+
+test-tokenizers:
+	sh tests/slow/tokenizers.sh $(TOKENIZERS)
 
 test-sanitizers:
 	sh tests/slow/sanitizers.sh $(TESTDATA)

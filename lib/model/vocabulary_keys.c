@@ -7,6 +7,7 @@
  *     normalizer     strings   steps (text/normalize.h)
  *     flags          u8        per token: how it lies in text (text/tokenizer.h)
  *     ignore_merges  bool      a word that is a token is that token
+ *     decode         u32       how ids become text (text/tokenizer.h)
  *     equal_ranks    bool      merges in a row that make the same token have one rank
  *     space_prefix   u32       where a space goes before text
  *
@@ -110,6 +111,12 @@ static ap_status read_own(ap_vocab_source *source, ap_arena *arena, const ap_ggu
     AP_TRY(read_list(gguf, "tokenizer.aperto.normalizer", arena, AP_NORMALIZER_STEPS_MAX, &source->normalizer,
                      &source->normalizer_count, err));
     AP_TRY(read_flag(gguf, "tokenizer.aperto.ignore_merges", &source->ignore_merges, err));
+    uint32_t decode = 0;
+    if (ap_gguf_find(gguf, AP_STR("tokenizer.aperto.decode")))
+        AP_TRY(ap_gguf_get_u32(gguf, "tokenizer.aperto.decode", &decode, err));
+    if (decode >= 2 * AP_DECODE_TIDY)
+        return ap_fail(err, AP_E_FORMAT, "key 'tokenizer.aperto.decode' is %u; bits up to %d are known", decode, AP_DECODE_TIDY);
+    source->decode = (uint8_t)decode;
     int8_t equal_ranks;
     AP_TRY(read_flag(gguf, "tokenizer.aperto.equal_ranks", &equal_ranks, err));
     source->equal_ranks = equal_ranks > 0;
@@ -240,6 +247,8 @@ ap_status ap_vocab_source_write(const ap_vocab_source *source, uint32_t rows, ap
     if (source->normalizer)
         AP_TRY(ap_gguf_writer_strs(keys, "tokenizer.aperto.normalizer", source->normalizer_count, source->normalizer, err));
     AP_TRY(write_flag(keys, "tokenizer.aperto.ignore_merges", source->ignore_merges, err));
+    if (source->decode)
+        AP_TRY(ap_gguf_writer_u32(keys, "tokenizer.aperto.decode", source->decode, err));
     if (source->equal_ranks)
         AP_TRY(ap_gguf_writer_bool(keys, "tokenizer.aperto.equal_ranks", true, err));
     return source->space_prefix != AP_SPACE_EACH

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "text/sentencepiece.h"
 
+#include "text/split.h"
+
 enum { VARINT, FIXED64, BYTES, FIXED32 = 5 };
 enum { VARINT_BYTES_MAX = 10 };
 enum { PIECES = 1, TRAINER = 2, NORMALIZER = 3 };
@@ -115,6 +117,18 @@ static ap_status read_piece(reader *r, walker w)
     return AP_OK;
 }
 
+/* User-defined pieces are looked for in text whose spaces are still spaces. */
+static void unescape(reader *r, uint32_t id)
+{
+    char *text = (char *)r->tokens[id].ptr, *to = text;
+    for (size_t i = 0; i < r->tokens[id].len;) {
+        bool is_space = ap_str_starts((ap_str){text + i, r->tokens[id].len - i}, AP_STR(AP_METASPACE));
+        *to++ = is_space ? ' ' : text[i];
+        i += is_space ? sizeof AP_METASPACE - 1 : 1;
+    }
+    r->tokens[id].len = (size_t)(to - text);
+}
+
 static ap_status read_trainer(reader *r, walker w)
 {
     field f;
@@ -220,6 +234,9 @@ ap_status ap_sentencepiece_read(ap_vocab_source *out, ap_arena *arena, ap_str fi
     if (!r.tokens || !r.scores || !r.types)
         return ap_fail_nomem(err, count * sizeof *r.tokens);
     AP_TRY(read_fields(&r, w));
+    for (uint32_t id = 0; id < count; id++)
+        if (r.types[id] == AP_TOKEN_USER_DEFINED && r.tokens[id].len)
+            unescape(&r, id);
     out->token_count = count;
     out->tokens = r.tokens;
     out->scores = r.scores;

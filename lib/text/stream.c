@@ -130,7 +130,7 @@ ap_status ap_stream_create(ap_stream **out, const ap_tokenizer *tokenizer, const
     }
     s->tokenizer = tokenizer;
     s->flags = flags;
-    s->is_at_start = (flags & AP_STREAM_START) && ap_tokenizer_adds_space(tokenizer);
+    s->is_at_start = (flags & AP_STREAM_START) && ap_tokenizer_drops_space(tokenizer);
     s->stopped = -1;
     s->states[0].stop = -1;
     s->state_count = 1;
@@ -236,8 +236,9 @@ int32_t ap_stream_push(ap_stream *s, int32_t id, ap_str *text)
         s->is_at_start = false;
         take_mark(s, piece);
     } else if (piece.len && (!is_control || (s->flags & AP_STREAM_SPECIAL))) {
-        if (s->is_at_start && piece.ptr[0] == ' ' && !is_control)
-            piece = (ap_str){piece.ptr + 1, piece.len - 1};
+        char room[AP_TOKEN_BYTES_MAX];
+        if (s->is_at_start && !is_control)
+            piece = ap_tokenizer_first_piece(s->tokenizer, piece, room);
         s->is_at_start = false;
         take_raw(s, piece);
     }

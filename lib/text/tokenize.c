@@ -595,34 +595,52 @@ ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, 
     return status;
 }
 
+/* What a tidied text has no space before. */
+static bool is_tidied(ap_str word)
+{
+    static const char *const heads[] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        if (ap_str_starts(word, ap_str_from(heads[i])))
+            return true;
+    return false;
+}
+
+static ap_status add_piece(const ap_tokenizer *t, int32_t id, bool is_start, ap_buf *out, ap_error *err)
+{
+    ap_str piece = t->pieces[id];
+    bool is_special = t->kinds[id] == AP_TOKEN_USER_DEFINED || ap_tokenizer_is_control(t, id);
+    if (t->kind == AP_VOCAB_WORDPIECE) {
+        bool has_space = piece.len && piece.ptr[0] == ' ';
+        ap_str word = {piece.ptr + has_space, piece.len - has_space};
+        bool wants_space = !is_start && (has_space || is_special) && !((t->decode & AP_DECODE_TIDY) && is_tidied(word));
+        if (wants_space)
+            AP_TRY(ap_buf_add_char(out, ' ', err));
+        return ap_buf_add_str(out, word, err);
+    }
+    if (!is_start || !t->drops_space || ap_tokenizer_is_control(t, id))
+        return ap_buf_add_str(out, piece, err);
+    char room[AP_TOKEN_BYTES_MAX];
+    return ap_buf_add_str(out, ap_tokenizer_first_piece(t, piece, room), err);
+}
+
 ap_status ap_detokenize(const ap_tokenizer *tokenizer, const int32_t *ids, size_t count, unsigned flags, ap_buf *out,
                         ap_error *err)
 {
     size_t before = out->len;
-    bool is_start = ap_tokenizer_adds_space(tokenizer);
-    for (size_t i = 0; i < count; i++) {
-        ap_status status;
+    bool is_start = true;
+    ap_status status = AP_OK;
+    for (size_t i = 0; i < count && status == AP_OK; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= tokenizer->count) {
-            status = ap_fail(err, AP_E_ARG, "token id %d is not in the vocabulary of %u tokens", ids[i],
-                             tokenizer->count);
-        } else {
-            ap_str piece = tokenizer->pieces[ids[i]];
-            if (ap_tokenizer_is_control(tokenizer, ids[i]) && !(flags & AP_DETOKENIZE_SPECIAL))
-                continue;
-            if (is_start && piece.len) {
-                bool has_space = piece.ptr[0] == ' ' && !ap_tokenizer_is_control(tokenizer, ids[i]);
-                piece.ptr += has_space;
-                piece.len -= has_space;
-                is_start = false;
-            }
-            status = ap_buf_add_str(out, piece, err);
-        }
-        if (status != AP_OK) {
-            if (out->ptr)
-                out->ptr[before] = 0;
-            out->len = before;
-            return status;
+            status = ap_fail(err, AP_E_ARG, "token id %d is not in the vocabulary of %u tokens", ids[i], tokenizer->count);
+        } else if ((flags & AP_DETOKENIZE_SPECIAL) || !ap_tokenizer_is_control(tokenizer, ids[i])) {
+            status = add_piece(tokenizer, ids[i], is_start, out, err);
+            is_start = is_start && tokenizer->pieces[ids[i]].len == 0;
         }
     }
-    return AP_OK;
+    if (status != AP_OK) {
+        if (out->ptr)
+            out->ptr[before] = 0;
+        out->len = before;
+    }
+    return status;
 }

@@ -18,7 +18,8 @@
  * either.
  *
  * Invalid UTF-8.  Each maximal invalid part is cut into words like U+FFFD and encoded as its own bytes, so any bytes
- * survive the way there and back if the vocabulary has all bytes.  U+0000 and U+FEFF are characters like others.
+ * survive the way there and back if the vocabulary has all bytes.  (An expression of the file's own, which runs in PCRE2,
+ * takes an invalid part for a border and a word.)  U+0000 and U+FEFF are characters like others.
  *
  * Bytes without a token.  Some byte-level vocabularies lack bytes that were rare in training (SmolLM2 lacks 0x06 and
  * 0xff).  A character or invalid part that has one is encoded as U+FFFD and counted in ap_ids.replaced, so that the
@@ -60,6 +61,14 @@ enum {
     AP_TOKEN_NORMALIZED = 8   /* user-defined: looked for after the normalizer, not before */
 };
 
+/* How ids become text, where that is not text to ids turned round. */
+enum {
+    AP_DECODE_KEEP_SPACE = 1,        /* the space put before text stays */
+    AP_DECODE_DROP_SPACE = 2,        /* a text loses the space it begins with, although none was put there */
+    AP_DECODE_DROP_FIRST_SPACES = 4, /* all spaces of the first token go (the decoder Metaspace) */
+    AP_DECODE_TIDY = 8               /* WordPiece: no space before . ? ! , n't 'm 's 've 're */
+};
+
 /* Where SPM and Unigram put a space before text (byte-level BPE: AP_SPACE_UNLESS or never). */
 typedef enum ap_space_prefix {
     AP_SPACE_EACH,   /* before each run of plain text */
@@ -99,6 +108,7 @@ typedef struct ap_vocab_source {
     uint32_t normalizer_count;
     const ap_str *normalizer;   /* steps, see normalize.h; NULL: the kind's default */
     int8_t ignore_merges;       /* -1: as the pre-tokenizer does */
+    uint8_t decode;             /* AP_DECODE_KEEP_SPACE, … */
     bool equal_ranks;           /* merges in a row that make the same token have one rank */
     ap_space_prefix space_prefix;
 } ap_vocab_source;
@@ -138,7 +148,8 @@ ap_status ap_tokenize(const ap_tokenizer *tokenizer, const ap_text_part *parts, 
 
 /* Adds the raw bytes of the ids to *out, which need not be whole UTF-8 (stream.h makes text of them).  Control
  * tokens are left out unless AP_DETOKENIZE_SPECIAL is given.  The one space that SPM and others put before text is taken
- * away from the start.  AP_E_ARG for an id that is none. */
+ * away from the start (AP_DECODE_KEEP_SPACE and others change that); WordPiece has a space before each word and control token
+ * but the first.  AP_E_ARG for an id that is none. */
 ap_status ap_detokenize(const ap_tokenizer *tokenizer, const int32_t *ids, size_t count, unsigned flags, ap_buf *out,
                         ap_error *err);
 
@@ -160,8 +171,10 @@ int32_t ap_tokenizer_unk(const ap_tokenizer *tokenizer);
 int32_t ap_tokenizer_pad(const ap_tokenizer *tokenizer);
 bool ap_tokenizer_adds_bos(const ap_tokenizer *tokenizer);
 bool ap_tokenizer_adds_eos(const ap_tokenizer *tokenizer);
-/* SPM, Unigram, WordPiece: text starts with one space more than it had; a stream takes it away again. */
+/* SPM, Unigram, WordPiece: a space is put before text. */
 bool ap_tokenizer_adds_space(const ap_tokenizer *tokenizer);
+/* The same kinds: the text of ids starts with one space more than it should; a stream takes it away. */
+bool ap_tokenizer_drops_space(const ap_tokenizer *tokenizer);
 
 /* Tokens after which an answer is over: eos, eot, eom and the well-known ends of a turn the vocabulary has,
  * ascending, without repetition. */

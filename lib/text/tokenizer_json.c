@@ -667,6 +667,78 @@ static ap_status read_post_processor(reader *r, const json_t *p)
     return refuse(r, "post_processor", type_of(p));
 }
 
+/* ---- Decoders ---- */
+
+/* What a decoder's parts do, in any order that gives the same. */
+typedef struct decoding {
+    bool bytes, spaces, strips, metaspace, words;
+} decoding;
+
+static ap_status read_decoder(reader *r, const json_t *d, decoding *out)
+{
+    bool is_regex;
+    if (is(d, "Sequence")) {
+        size_t i;
+        json_t *inner;
+        if (r->depth++ == NESTING_MAX)
+            return refuse(r, "decoder", "sequences too deep in one another");
+        json_array_foreach(json_object_get(d, "decoders"), i, inner)
+            AP_TRY(read_decoder(r, inner, out));
+        r->depth--;
+        return AP_OK;
+    }
+    if (is(d, "ByteLevel")) {
+        out->bytes = true;
+        return AP_OK;
+    }
+    if (is(d, "ByteFallback") || is(d, "Fuse"))
+        return AP_OK; /* bytes are always bytes here, and text is always joined */
+    if (is(d, "Replace") && ap_str_is(pattern_of(d, &is_regex), AP_METASPACE) && !is_regex &&
+        ap_str_is(text_of(json_object_get(d, "content")), " ")) {
+        out->spaces = true;
+        return AP_OK;
+    }
+    if (is(d, "Strip") && ap_str_is(text_of(json_object_get(d, "content")), " ") && !json_integer_value(json_object_get(d, "stop")) &&
+        json_integer_value(json_object_get(d, "start")) <= 1) {
+        out->strips = out->strips || json_integer_value(json_object_get(d, "start")) == 1;
+        return AP_OK;
+    }
+    if (is(d, "Metaspace") && ap_str_is(text_of(json_object_get(d, "replacement")), AP_METASPACE)) {
+        const char *scheme = json_string_value(json_object_get(d, "prepend_scheme"));
+        out->spaces = true;
+        out->metaspace = scheme ? strcmp(scheme, "never") != 0 : flag_of(d, "add_prefix_space", true);
+        return AP_OK;
+    }
+    const json_t *prefix = json_object_get(d, "prefix"), *own = json_object_get(r->model, "continuing_subword_prefix");
+    if (is(d, "WordPiece") && ap_str_equal(text_of(prefix), own ? text_of(own) : AP_STR("##"))) {
+        out->words = true;
+        r->out->decode |= flag_of(d, "cleanup", true) ? AP_DECODE_TIDY : 0;
+        return AP_OK;
+    }
+    return refuse(r, "decoder", type_of(d));
+}
+
+/* None at all: the text is joined as the kind of vocabulary needs. */
+static ap_status check_decoder(reader *r, const json_t *d)
+{
+    decoding does = {0};
+    ap_vocab_kind kind = r->out->kind;
+    if (!d || json_is_null(d))
+        return AP_OK;
+    AP_TRY(read_decoder(r, d, &does));
+    bool fits = kind == AP_VOCAB_BPE         ? does.bytes && !does.strips && !does.words && !does.spaces
+                : kind == AP_VOCAB_WORDPIECE ? does.words && !does.bytes && !does.strips && !does.spaces
+                                             : does.spaces && !does.bytes && !does.words;
+    if (!fits)
+        return refuse(r, "decoder", "other parts than its model needs");
+    if (kind == AP_VOCAB_BPE || kind == AP_VOCAB_WORDPIECE)
+        return AP_OK;
+    bool adds = r->out->add_space_prefix > 0, drops = does.strips || does.metaspace;
+    r->out->decode |= adds && !drops ? AP_DECODE_KEEP_SPACE : !adds && drops ? AP_DECODE_DROP_SPACE : 0;
+    r->out->decode |= does.metaspace ? AP_DECODE_DROP_FIRST_SPACES : 0;
+    return AP_OK;
+}
+
 /* ---- The model ---- */
 
 static ap_status refuse_affixes(reader *r)
@@ -799,6 +871,7 @@ static ap_status read_all(reader *r)
     if (r->out->kind == AP_VOCAB_BPE || r->out->kind == AP_VOCAB_SPM)
         AP_TRY(read_merges(r));
     AP_TRY(read_post_processor(r, json_object_get(r->root, "post_processor")));
+    AP_TRY(check_decoder(r, json_object_get(r->root, "decoder")));
     return publish(r);
 }
 

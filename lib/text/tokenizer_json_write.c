@@ -250,9 +250,12 @@ static ap_status put_decoder(writer *w)
     if (w->source->kind == AP_VOCAB_BPE)
         return put(w, "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true}");
     AP_TRY(put(w, "{\"type\":\"Sequence\",\"decoders\":["));
+    if (w->source->decode & AP_DECODE_DROP_FIRST_SPACES)
+        return put(w, "{\"type\":\"ByteFallback\"},{\"type\":\"Metaspace\",\"replacement\":\"" AP_METASPACE
+                      "\",\"prepend_scheme\":\"always\",\"split\":true}]}");
     AP_TRY(put_replace(w, AP_STR(AP_METASPACE), AP_STR(" ")));
     AP_TRY(put(w, ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"));
-    if (ap_tokenizer_adds_space(w->tokenizer))
+    if (ap_tokenizer_drops_space(w->tokenizer))
         AP_TRY(put(w, ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}"));
     return put(w, "]}");
 }

@@ -605,6 +605,8 @@ static ap_status fill(ap_tokenizer *t, const ap_vocab_source *source, ap_map *no
     t->adds_bos = source->add_bos < 0 ? adds_bos : source->add_bos > 0;
     t->adds_eos = source->add_eos < 0 ? adds_eos : source->add_eos > 0;
     t->adds_space = is_bert || (source->add_space_prefix < 0 ? !is_bpe : source->add_space_prefix > 0);
+    t->decode = source->decode;
+    t->drops_space = !is_bpe && ((t->adds_space && !(t->decode & AP_DECODE_KEEP_SPACE)) || (t->decode & AP_DECODE_DROP_SPACE));
     t->space_prefix = source->space_prefix;
     t->removes_extra_spaces = source->remove_extra_spaces < 0 ? t->kind == AP_VOCAB_UNIGRAM : source->remove_extra_spaces > 0;
     if (t->adds_bos && source->add_bos > 0 && t->bos < 0)
@@ -686,6 +688,20 @@ int32_t ap_tokenizer_pad(const ap_tokenizer *t) { return t->pad; }
 bool ap_tokenizer_adds_bos(const ap_tokenizer *t) { return t->adds_bos && t->bos >= 0; }
 bool ap_tokenizer_adds_eos(const ap_tokenizer *t) { return t->adds_eos && t->eos >= 0; }
 bool ap_tokenizer_adds_space(const ap_tokenizer *t) { return t->adds_space && t->kind != AP_VOCAB_BPE; }
+bool ap_tokenizer_drops_space(const ap_tokenizer *t) { return t->drops_space; }
+
+ap_str ap_tokenizer_first_piece(const ap_tokenizer *t, ap_str piece, char *room)
+{
+    if (t->decode & AP_DECODE_DROP_FIRST_SPACES) {
+        size_t n = 0;
+        for (size_t i = 0; i < piece.len; i++)
+            if (piece.ptr[i] != ' ')
+                room[n++] = piece.ptr[i];
+        return (ap_str){room, n};
+    }
+    bool has_space = piece.len && piece.ptr[0] == ' ';
+    return (ap_str){piece.ptr + has_space, piece.len - has_space};
+}
 
 const int32_t *ap_tokenizer_ends(const ap_tokenizer *t, size_t *count)
 {

@@ -26,7 +26,8 @@ struct ap_tokenizer {
     ap_str *pieces;    /* raw bytes */
     uint8_t *kinds;
     int32_t bos, eos, eot, eom, unk, pad;
-    bool adds_bos, adds_eos, adds_space;
+    bool adds_bos, adds_eos, adds_space, drops_space;
+    uint8_t decode; /* AP_DECODE_KEEP_SPACE, … */
     ap_space_prefix space_prefix;
     bool removes_extra_spaces;
     uint8_t *flags;            /* AP_TOKEN_LSTRIP …; NULL: none */
@@ -72,6 +73,10 @@ enum { AP_SPM_SPACE_BYTES = 3 };
 
 /* Writes the letter of byte-level BPE that stands for a byte. */
 ap_status ap_alphabet_add(ap_buf *out, uint8_t byte, ap_error *err);
+
+/* The piece that a text begins with, without the space or spaces that do not belong to the text: writes to `room` (of the
+ * piece's length) where spaces within it go. */
+ap_str ap_tokenizer_first_piece(const ap_tokenizer *tokenizer, ap_str piece, char *room);
 
 /* One unknown token for the text, or a refusal if the vocabulary has none. */
 ap_status ap_tokenize_unknown(const ap_tokenizer *tokenizer, ap_str text, ap_ids *out, ap_error *err);

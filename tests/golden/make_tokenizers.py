@@ -54,6 +54,8 @@ def sentence_bpe(metaspace=None):
     own["normalizer"] = None if metaspace else {"type": "Sequence", "normalizers": [
         {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
     t = Tokenizer.from_str(json.dumps(own))
+    spaces = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    t.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()] if metaspace else spaces)
     t.add_special_tokens(["<unk>", "<s>", "</s>"])
     return t
 
@@ -167,7 +169,7 @@ def write(folder, name, t):
             string = vectors.text(rng)
             while t.normalizer and not is_settled(t, string):
                 string = vectors.text(rng)
-            vectors.write_ids(out, t, string)
+            vectors.write_text(out, t, vectors.write_ids(out, t, string))
 
 
 def make(folder):

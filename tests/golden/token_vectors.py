@@ -53,11 +53,11 @@ SPLITS = {
     "llama-bpe": [cl100k(r"\p{L}", r"\p{N}{1,3}", r"[^\s\p{L}\p{N}]")],
     "qwen2": [cl100k(r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{N}]")],
     "qwen35": [cl100k(r"[\p{L}\p{M}]", r"\p{N}", r"[^\s\p{L}\p{M}\p{N}]")],
-    "falcon": [r"[\p{P}\$\+<=>\^~\|\x60]+", GPT2, "[0-9][0-9][0-9]"],
+    "falcon": [r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
     "smollm": [r"\p{N}", GPT2],
     "deepseek-coder": [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+", r"\p{N}"],
     "deepseek-v3": [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-                    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_\x60{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+                    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
                     r"| ?[\p{P}\p{S}]+[\r\n]*|" + WHITE],
     "tekken": [cased("", r"\p{N}")],
     "gpt-4o": [cased(CONTRACT + "?", r"\p{N}{1,3}")],
@@ -120,9 +120,23 @@ def text(rng):
     return "".join(out)
 
 
+def mangled(tokenizer):
+    """Added tokens that the package takes for bytes when it decodes: "é!" becomes "\ufffd!"; we give back what was there."""
+    added = tokenizer.get_added_tokens_decoder().items()
+    is_byte_level = tokenizer.decoder is not None and b"ByteLevel" in tokenizer.decoder.__getstate__()
+    return {i for i, t in added if is_byte_level and not t.content.isascii() and set(t.content) <= set(LETTERS.values())}
+
+
+def write_text(out, tokenizer, ids):
+    """What the ids of the line before become again, where the package says it."""
+    if tokenizer.decoder is not None and mangled(tokenizer).isdisjoint(ids):
+        out.write("text %s\n" % (tokenizer.decode(ids, skip_special_tokens=False).encode().hex() or "-"))
+
+
 def write_ids(out, tokenizer, string, spelled=None):
     ids = tokenizer.encode(string if spelled is None else spelled, add_special_tokens=False).ids
     out.write("ids %s %s\n" % (string.encode().hex() or "-", " ".join(map(str, ids))))
+    return ids
 
 
 def make(path):
@@ -159,7 +173,17 @@ def make(path):
                 write_ids(out, tokenizer, text(rng))
 
 
-def from_gguf(path, count, out_path, seed):
+PRINTABLE = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
+LETTERS = {b: chr(b) for b in PRINTABLE} | {b: chr(0x100 + i) for i, b in enumerate(b for b in range(256) if b not in PRINTABLE)}
+
+
+def spell(data):
+    """Bytes in the letters of byte-level BPE."""
+    return "".join(LETTERS[b] for b in data)
+
+
+def gguf_tokenizer(path):
+    """A byte-level vocabulary as the package's tokenizer, what becomes of a text whose bytes it lacks, and its special tokens."""
     from gguf import GGUFReader
     reader = GGUFReader(path)
     field = lambda key: reader.fields["tokenizer.ggml." + key].contents()
@@ -173,17 +197,20 @@ def from_gguf(path, count, out_path, seed):
     else:
         first = pre_tokenizers.Sequence([splitter(pre), pre_tokenizers.ByteLevel(False, use_regex=False)])
     tokenizer.pre_tokenizer = first
-    SPECIALS.extend(t for t, kind in zip(tokens, types) if kind in (3, 4))
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t, k in zip(tokens, types) if k == 3])
     tokenizer.add_tokens([AddedToken(t, normalized=True, special=False) for t, k in zip(tokens, types) if k == 4])
-    printable = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
-    others = [b for b in range(256) if b not in printable]
-    letters = {b: chr(b) for b in printable} | {b: chr(0x100 + i) for i, b in enumerate(others)}
-    known = {b for b, c in letters.items() if c in set(tokens)}
+    known = {b for b, c in LETTERS.items() if c in set(tokens)}
 
     def spelled(string):  # a character with a byte that has no token becomes U+FFFD
         return "".join(c if known.issuperset(c.encode()) else "\ufffd" for c in string)
 
+    return tokenizer, spelled, [t for t, kind in zip(tokens, types) if kind in (3, 4)]
+
+
+def from_gguf(path, count, out_path, seed):
+    tokenizer, spelled, specials = gguf_tokenizer(path)
+    SPECIALS.extend(specials)
     rng = random.Random(seed)
     with open(out_path, "w", encoding="utf-8") as out:
         for _ in range(count):

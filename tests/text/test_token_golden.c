@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "text/split.h"
 #include "vocab_file.h"
 
@@ -23,7 +24,8 @@ typedef struct reader {
     ap_str tokens[TOKENS_MAX], merges[TOKENS_MAX];
     int32_t types[TOKENS_MAX];
     char text[TEXT_BYTES_MAX];
-    unsigned line, wrong, pieces_checked, ids_checked;
+    unsigned line, wrong, pieces_checked, ids_checked, texts_checked;
+    ap_ids ids; /* of the last line */
     bool is_given;
 } reader;
 
@@ -91,8 +93,26 @@ static void check_ids(reader *r, const char *p)
     if (!r->is_given && ids.replaced == 0 && !ap_str_equal(ap_buf_str(&back), part.text))
         differ(r, "bytes there and back", part.text);
     ap_buf_deinit(&back);
-    ap_ids_deinit(&ids);
+    ap_ids_deinit(&r->ids);
+    r->ids = ids;
     r->ids_checked++;
+}
+
+/* What the package makes of the ids of the line before, control tokens included. */
+static void check_text(reader *r, const char *p)
+{
+    ap_buf raw = {0}, whole = {0};
+    ap_str want = read_hex(r, &p);
+    assert_ok(ap_detokenize(r->tokenizer, r->ids.ids, r->ids.count, AP_DETOKENIZE_SPECIAL, &raw, err));
+    assert_ok(ap_utf8_add_lossy(&whole, ap_buf_str(&raw), err));
+    if (!ap_str_equal(ap_buf_str(&whole), want)) {
+        differ(r, "texts decoded", want);
+        if (r->wrong < 20)
+            print_message("  not '%.*s'\n", (int)(whole.len < 300 ? whole.len : 300), whole.ptr);
+    }
+    ap_buf_deinit(&raw);
+    ap_buf_deinit(&whole);
+    r->texts_checked++;
 }
 
 static ap_str rest_of_line(const char *p) { return (ap_str){p, strcspn(p, "\n")}; }
@@ -120,6 +140,8 @@ static void read_line(reader *r, const char *p)
     } else if (strncmp(p, "ready", 5) == 0) {
         ap_tokenizer_destroy(&r->tokenizer);
         assert_ok(ap_tokenizer_create(&r->tokenizer, s, err));
+    } else if (strncmp(p, "text ", 5) == 0) {
+        check_text(r, p + 5);
     } else if (strncmp(p, "ids ", 4) == 0) {
         check_ids(r, p + 4);
     } else {
@@ -139,8 +161,9 @@ static void check_file(reader *r, const char *path)
     }
     ap_tokenizer_destroy(&r->tokenizer);
     ap_buf_deinit(&r->file);
+    ap_ids_deinit(&r->ids);
     free(r->classes);
-    print_message("%u texts cut, %u tokenised, %u differ\n", r->pieces_checked, r->ids_checked, r->wrong);
+    print_message("%u texts cut, %u tokenised, %u decoded, %u differ\n", r->pieces_checked, r->ids_checked, r->texts_checked, r->wrong);
     assert_int_equal(r->wrong, 0);
 }
 
@@ -159,6 +182,7 @@ static void recorded_tokenizer_files(void **state)
                                         "wordpiece_words", "byte_digits", "byte_gpt2", "byte_nfc", "byte_nfkd", "sentence_first", "sentence_prepend",
                                         "sentence_words", "unigram_spaces", "unigram_words", "wordpiece_cased", "wordpiece_lower", "sentencepiece_bpe",
                                         "sentencepiece_unigram"};
+    unsigned texts_checked = 0;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[128];
         reader *r = calloc(1, sizeof *r);
@@ -170,8 +194,10 @@ static void recorded_tokenizer_files(void **state)
         print_message("%s: ", names[i]);
         check_file(r, ap_test_file(path));
         assert_int_equal(r->ids_checked, 60);
+        texts_checked += r->texts_checked;
         free(r);
     }
+    assert_true(texts_checked > 800);
 }
 
 static const char *const *given;

@@ -124,6 +124,9 @@ static void components_that_cannot_be_said_are_refused_by_name(void **state)
         (void)snprintf(json, sizeof json, "{%s," BYTES ",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", parts[i][0]);
         expect(json, AP_E_UNSUPPORTED, parts[i][1]);
     }
+    expect("{" BYTES ",\"decoder\":{\"type\":\"CTC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", AP_E_UNSUPPORTED, "decoder");
+    expect("{" BYTES ",\"decoder\":{\"type\":\"WordPiece\",\"prefix\":\"##\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+           AP_E_UNSUPPORTED, "decoder");
     expect("{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", AP_E_UNSUPPORTED,
            "UnicodeScripts");
     expect("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", AP_E_UNSUPPORTED, "U+2581");
