@@ -400,7 +400,7 @@ static size_t deepseek_v3(const ap_classes *classes, const char *p, const char *
 {
     size_t n, m;
     unsigned class = class_at(classes, p, end, &n);
-    if (n == 1 && (class & (PUNCT | SYMBOL)) && p + 1 < end && is_ascii_letter(p[1])) {
+    if ((uint8_t)*p < 0x80 && (class & (PUNCT | SYMBOL)) && p + 1 < end && is_ascii_letter(p[1])) {
         const char *q = p + 2;
         while (q < end && is_ascii_letter(*q))
             q++;

@@ -11,6 +11,7 @@
 #include "small_vocab.h"
 #include "text/classes.h"
 #include "text/merge.h"
+#include "text/split.h"
 
 static ap_tokenizer *create_bpe(const char *pre)
 {
@@ -425,9 +426,37 @@ static void class_table_is_what_unicode_says(void **state)
     free(classes);
 }
 
+static void invalid_parts_are_cut_like_the_replacement(void **state)
+{
+    static const char *const names[] = {"default", "gpt-2", "llama-bpe", "qwen2", "qwen35", "seed-coder", "falcon", "smollm", "deepseek-llm",
+                                        "deepseek-coder", "deepseek-v3", "tekken", "gpt-4o", "bloom", "viking", "superbpe"};
+    ap_classes *classes = calloc(1, sizeof *classes);
+    ap_classes_fill(classes);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        ap_str raw = AP_STR("\xf8" "citt\xc3\xa0 \xff'x\xc3 12\xe2\x82\n\xf0\x9f\x98 a\xff\xff" "1"), word, want;
+        ap_buf whole = {0};
+        assert_ok(ap_utf8_add_lossy(&whole, raw, err));
+        ap_splitter a, b;
+        ap_splitter_begin(&a, classes, ap_split_find(ap_str_from(names[i])), raw, NULL, NULL);
+        ap_splitter_begin(&b, classes, ap_split_find(ap_str_from(names[i])), ap_buf_str(&whole), NULL, NULL);
+        while (ap_splitter_next(&b, &want)) {
+            ap_buf one = {0};
+            assert_true(ap_splitter_next(&a, &word));
+            assert_ok(ap_utf8_add_lossy(&one, word, err));
+            if (!ap_str_equal(ap_buf_str(&one), want))
+                fail_msg("%s: '%.*s', wanted '%.*s'", names[i], (int)one.len, one.ptr, (int)want.len, want.ptr);
+            ap_buf_deinit(&one);
+        }
+        assert_false(ap_splitter_next(&a, &word));
+        ap_buf_deinit(&whole);
+    }
+    free(classes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(invalid_parts_are_cut_like_the_replacement),
         cmocka_unit_test(control_text_of_strangers_gives_no_control_token),
         cmocka_unit_test(a_seam_inside_a_control_token_breaks_it),
         cmocka_unit_test(harmless_text_gives_the_same_ids_for_every_seam),
