@@ -2,6 +2,8 @@
  *
  * A run of one character is the worst word there is: it is never cut, and every pair in it can merge.
  *
+ * With an argument: the kinds that are read from files, a test of its own since both take minutes on a busy machine.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "support.h"
@@ -13,6 +15,7 @@
 
 #include "small_vocab.h"
 #include "text/stream.h"
+#include "vocab_file.h"
 
 /* Three doublings at once: each may cost 2.2 times, and what disturbs a measurement averages out. */
 enum { BYTES = 10 << 20, PART_BYTES = BYTES / 8 };
@@ -75,7 +78,22 @@ static void superbpe_runs_take_linear_time(void **state) { long_runs("superbpe",
 static void bloom_runs_take_linear_time(void **state) { long_runs("viking", 5); }
 static void sentencepiece_runs_take_linear_time(void **state) { long_runs(NULL, 2); }
 
-int main(void)
+/* Kinds and normalizers that small_vocab does not make. */
+static void file_runs(const char *name)
+{
+    char path[128];
+    ap_tokenizer *t = NULL;
+    (void)snprintf(path, sizeof path, "text/data/tokenizers/%s.json", name);
+    assert_ok(vocab_file_open(&t, ap_test_file(path), err));
+    check_runs(t, name, 5);
+}
+
+static void unigram_runs_take_linear_time(void **state) { file_runs("unigram_words"); }
+static void unigram_with_spaces_runs_take_linear_time(void **state) { file_runs("unigram_spaces"); }
+static void wordpiece_runs_take_linear_time(void **state) { file_runs("wordpiece_lower"); }
+static void normal_form_runs_take_linear_time(void **state) { file_runs("byte_nfkd"); }
+
+int main(int argc, char **argv)
 {
     /* A stack of 256 KiB for what follows: nothing here may recurse over text. */
     struct rlimit stack = {256 << 10, RLIM_INFINITY};
@@ -89,5 +107,9 @@ int main(void)
         cmocka_unit_test(deepseek_llm_runs_take_linear_time), cmocka_unit_test(superbpe_runs_take_linear_time),
         cmocka_unit_test(sentencepiece_runs_take_linear_time),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest files[] = {
+        cmocka_unit_test(unigram_runs_take_linear_time), cmocka_unit_test(unigram_with_spaces_runs_take_linear_time),
+        cmocka_unit_test(wordpiece_runs_take_linear_time), cmocka_unit_test(normal_form_runs_take_linear_time),
+    };
+    return argc > 1 ? cmocka_run_group_tests(files, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }
