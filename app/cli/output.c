@@ -197,6 +197,10 @@ static ap_status open_adapter(const char *path, cli_adapter *a, ap_error *err)
         a->files.count = 1;
         return ap_hash_file(a->files.fds[0], AP_HASH_SHA256, a->sha256, NULL, NULL, err);
     }
+    char pickle[4096];
+    if ((size_t)snprintf(pickle, sizeof pickle, "%s/adapter_model.bin", path) < sizeof pickle && access(pickle, F_OK) == 0)
+        return ap_fail(err, AP_E_UNSUPPORTED, "'%.300s' is a pickle file: reading one can run code that is hidden in it, so it is never read; save "
+                       "the adapter as adapter_model.safetensors and remove it", pickle);
     ap_hash hash;
     ap_hash_begin(&hash, AP_HASH_SHA256);
     for (unsigned i = 0; i < 2; i++) {

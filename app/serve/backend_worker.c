@@ -277,8 +277,12 @@ static ap_status wait_ready(ap_workers *w, const unit *u, int stop_fd, ap_error 
         struct pollfd fds[1 + AP_SERVE_MODELS_MAX] = {{stop_fd, POLLIN, 0}};
         int timeout_ms = -1;
         step(w);
-        for (size_t i = 0; i < w->count; i++)
-            AP_TRY(ap_supervisor_last_failure(w->units[i].supervisor, err));
+        for (size_t i = 0; i < w->count; i++) {
+            ap_status status = ap_supervisor_last_failure(w->units[i].supervisor, err);
+            if (status != AP_OK && w->options->model_count > 1)
+                ap_error_prefix(err, w->units[i].model->name);
+            AP_TRY(status);
+        }
         if (ap_supervisor_worker(u->supervisor))
             return AP_OK;
         size_t count = 1 + poll_fds(w, fds + 1, AP_SERVE_MODELS_MAX, &timeout_ms);

@@ -522,6 +522,10 @@ expect 1 "q_proj.lora_A.weight' has 9 rows of 48; this model needs 9 of 256" log
 expect 1 "key 'general.type' is missing" logits tiny --tokens 1 --adapter tiny.gguf
 expect 1 "half_peft/adapter_model.safetensors" run tiny "the" --adapter half_peft
 expect 1 "a device" run tiny "the" --adapter /dev/zero
+: >half_peft/adapter_model.bin
+expect 1 "is a pickle file" run tiny "the" --adapter half_peft
+rm half_peft/adapter_model.bin
+"$make_tiny" short.gguf 64 && expect 1 "short: a context of 1024 tokens" serve tiny short.gguf --ctx 1024 --port 0
 expect 2 "--adapter is for one MODEL, and 2 are given" serve tiny long --adapter adapter.gguf
 expect 1 "half_peft/adapter_model.safetensors" serve tiny --adapter half_peft
 expect 1 "q_proj.lora_A.weight' has 9 rows of 48" serve tiny --adapter peft --port 0
