@@ -194,17 +194,36 @@ static ap_status probe(const ap_template *t, const char *json, bool bare, bool *
     return AP_OK;
 }
 
+#define TOOLS_OF(name)                                                                                    \
+    "[{\"type\":\"function\",\"function\":{\"name\":\"" name "\",\"description\":\"d\",\"parameters\":{\"type\":"      \
+    "\"object\",\"properties\":{\"p\":{\"type\":\"string\",\"description\":\"e\"}},\"required\":[\"p\"]}}}]"
+
+enum { PROBE_BYTES = 1024 };
+
+/* Whether content may be a string, or a list of parts. */
+static ap_status find_content(ap_template *t, const char *tools, ap_error *err)
+{
+    static const char form[] = "{\"messages\":[{\"role\":\"user\",\"content\":%s\"" NEEDLE "\"%s}],\"tools\":%s,"
+                               "\"documents\":null,\"add_generation_prompt\":true}";
+    char json[PROBE_BYTES];
+    (void)snprintf(json, sizeof json, form, "", "", tools);
+    AP_TRY(probe(t, json, false, &t->traits.string_content, err));
+    (void)snprintf(json, sizeof json, form, "[{\"type\":\"text\",\"text\":", "}]", tools);
+    return probe(t, json, true, &t->traits.typed_content, err);
+}
+
 static ap_status find_traits(ap_template *t, ap_error *err)
 {
-    enum { JSON_MAX = 1024 };
     ap_template_traits *traits = &t->traits;
-    char json[JSON_MAX];
+    char json[PROBE_BYTES], rest[PROBE_BYTES / 2];
     bool with_object, with_text;
-    const char *rest = "\"tools\":null,\"documents\":null,\"add_generation_prompt\":false";
-    AP_TRY(probe(t, "{\"messages\":[{\"role\":\"user\",\"content\":\"" NEEDLE "\"}],\"tools\":null,\"documents\":null,"
-                    "\"add_generation_prompt\":true}", false, &traits->string_content, err));
-    AP_TRY(probe(t, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"" NEEDLE "\"}]}],\"tools\":null,"
-                    "\"documents\":null,\"add_generation_prompt\":true}", true, &traits->typed_content, err));
+    const char *tools = "null";
+    AP_TRY(find_content(t, tools, err));
+    if (!traits->string_content && !traits->typed_content) { /* some cannot do without tools */
+        tools = TOOLS_OF("f");
+        AP_TRY(find_content(t, tools, err));
+    }
+    (void)snprintf(rest, sizeof rest, "\"tools\":%s,\"documents\":null,\"add_generation_prompt\":false", tools);
     /* The texts of the other probes have the form that works. */
     bool typed = traits->typed_content && !traits->string_content;
     const char *open = typed ? "[{\"type\":\"text\",\"text\":" : "", *close = typed ? "}]" : "";
@@ -212,8 +231,7 @@ static ap_status find_traits(ap_template *t, ap_error *err)
                    "%s\"a\"%s}],%s}", open, close, open, close, rest);
     AP_TRY(probe(t, json, false, &traits->system_role, err));
     (void)snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":%s\"a\"%s}],\"documents\":null,\"add_generation_prompt\":true,"
-                   "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"" NEEDLE "\",\"description\":\"d\",\"parameters\":{\"type\":"
-                   "\"object\",\"properties\":{\"p\":{\"type\":\"string\",\"description\":\"e\"}},\"required\":[\"p\"]}}}]}", open, close);
+      "\"tools\":" TOOLS_OF(NEEDLE) "}", open, close);
     AP_TRY(probe(t, json, false, &traits->tools, err));
     (void)snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":%s\"a\"%s},{\"role\":\"assistant\",\"content\":%s\"b\"%s,"
                    "\"reasoning_content\":\"" NEEDLE "\"}],%s}", open, close, open, close, rest);

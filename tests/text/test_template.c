@@ -136,6 +136,13 @@ static void traits_say_what_a_template_can_do(void **state)
     assert_true(traits->system_role && traits->string_content && traits->tool_results);
     assert_false(traits->typed_content || traits->tools || traits->tool_calls || traits->string_arguments || traits->reasoning);
     ap_template_destroy(&t);
+    /* One that fails without tools, as those of Hermes 2 do, is asked with some. */
+    assert_ok(ap_template_compile(&t, AP_STR("{% for t in tools %}{{ t.function.name }}{% endfor %}{% for m in messages %}"
+                                             "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}"
+                                             "{% endfor %}"), err));
+    traits = ap_template_traits_of(t);
+    assert_true(traits->system_role && traits->string_content && traits->tools && traits->tool_calls && traits->tool_results);
+    ap_template_destroy(&t);
 }
 
 static void the_clock_is_the_callers(void **state)
