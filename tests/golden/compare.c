@@ -1,10 +1,9 @@
 /* compare.c - how far our logits are from a reference's, prediction by prediction.
  *
- *     compare OURS.aperto < WINDOWS                       the reference's logits come with the windows
- *     compare OURS.aperto --float FLOAT.aperto < WINDOWS  the reference is our own float path
+ *     compare OURS.aperto < WINDOWS
  *
- * WINDOWS is a sequence of: u32 token count n, n token ids (i32), u32 row count (0, or n - 1), and so
- * many rows of vocabulary-size f32 logits; little-endian.  A window is independent of all others.  Prints one JSON object:
+ * WINDOWS is a sequence of: u32 token count n, n token ids (i32), u32 row count n - 1, and so many rows of
+ * vocabulary-size f32 logits; little-endian.  A window is independent of all others.  Prints one JSON object:
  * mean negative log-likelihood of both, mean Kullback-Leibler divergence from the reference to us, share
  * of equal top choices.
  *
@@ -35,14 +34,14 @@ static void keep_row(void *context, size_t position, const float *logits, uint32
     memcpy(r->logits + position * r->vocab, logits, (size_t)count * sizeof(float));
 }
 
-static ap_engine *open_engine(const char *path, ap_kv_type kv_type, ap_model **model)
+static ap_engine *open_engine(const char *path, ap_model **model)
 {
     ap_error err = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || ap_model_open(model, fd, &err) != AP_OK)
         die(path, &err);
     close(fd);
-    ap_engine_options options = {.size = sizeof options, .context_tokens = 512, .step_tokens = 512, .kv_type = kv_type,
+    ap_engine_options options = {.size = sizeof options, .context_tokens = 512, .step_tokens = 512, .kv_type = AP_KV_F16,
                                  .requests_max = 4};
     ap_engine *engine;
     if (ap_engine_create(&engine, *model, &options, &err) != AP_OK)
@@ -68,15 +67,12 @@ static uint32_t log_softmax(float *z, uint32_t n)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2 && !(argc == 4 && strcmp(argv[2], "--float") == 0)) {
-        fprintf(stderr, "usage: compare OURS.aperto [--float FLOAT.aperto] < WINDOWS\n");
+    if (argc != 2) {
+        fprintf(stderr, "usage: compare OURS.aperto < WINDOWS\n");
         return 2;
     }
-    ap_model *model, *float_model = NULL;
-    ap_engine *float_engine = NULL;
-    ap_engine *engine = open_engine(argv[1], AP_KV_F16, &model);
-    if (argc == 4)
-        float_engine = open_engine(argv[3], AP_KV_F32, &float_model);
+    ap_model *model;
+    ap_engine *engine = open_engine(argv[1], &model);
     uint32_t vocab = ap_model_info_of(model)->vocab_count;
     rows ours = {malloc((size_t)512 * vocab * 4), vocab}, theirs = {malloc((size_t)512 * vocab * 4), vocab};
     int32_t ids[512];
@@ -86,13 +82,10 @@ int main(int argc, char **argv)
         ap_error err = {0};
         if (n < 2 || n > 512 || fread(ids, 4, n, stdin) != n || fread(&row_count, 4, 1, stdin) != 1)
             die("windows are malformed", NULL);
-        if (row_count && (row_count != n - 1 || fread(theirs.logits, 4ul * vocab, row_count, stdin) != row_count))
+        if (row_count != n - 1 || fread(theirs.logits, 4ul * vocab, row_count, stdin) != row_count)
             die("rows are malformed", NULL);
         if (ap_engine_logits(engine, ids, n, 0, false, keep_row, &ours, &err) != AP_OK)
             die("logits", &err);
-        if (!row_count && (!float_engine ||
-                           ap_engine_logits(float_engine, ids, n, 0, false, keep_row, &theirs, &err) != AP_OK))
-            die("float logits", &err);
         for (uint32_t i = 0; i + 1 < n; i++) {
             float *p = theirs.logits + (size_t)i * vocab, *q = ours.logits + (size_t)i * vocab;
             same += log_softmax(p, vocab) == log_softmax(q, vocab);
@@ -113,8 +106,6 @@ int main(int argc, char **argv)
     free(ours.logits);
     free(theirs.logits);
     ap_engine_destroy(&engine);
-    ap_engine_destroy(&float_engine);
     ap_model_close(&model);
-    ap_model_close(&float_model);
     return count ? 0 : 1;
 }
