@@ -306,75 +306,13 @@ static void product(const ap_matmul_job *job, ap_matmul_part part, unpack_fn *un
         }
 }
 
-static void product_q4_0(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q4_0, chain_32);
-}
-
-static void product_q4_1(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q4_1, chain_32_min);
-}
-
-static void product_q5_0(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q5_0, chain_32);
-}
-
-static void product_q5_1(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q5_1, chain_32_min);
-}
-
-static void product_q8_0(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q8_0, chain_32);
-}
-
-static void product_q4_k(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q4_k, chain_32_min);
-}
-
-static void product_q5_k(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q5_k, chain_32_min);
-}
-
-static void product_q6_k(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q6_k, chain_16);
-}
-
-static void product_q2_k(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q2_k, chain_16_min);
-}
-
-static void product_q3_k(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q3_k, chain_16);
-}
-
-static void product_q8_k(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_q8_k, chain_32);
-}
-
-static void product_iq4_nl(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_iq4_nl, chain_32);
-}
-
-static void product_iq4_xs(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_iq4_xs, chain_32);
-}
-
-static void product_mxfp4(const ap_matmul_job *job, ap_matmul_part part)
-{
-    product(job, part, unpack_mxfp4, chain_32);
-}
+#define X(TYPE, name, chain)                                                       \
+    static void product_##name(const ap_matmul_job *job, ap_matmul_part part)      \
+    {                                                                              \
+        product(job, part, unpack_##name, chain);                                  \
+    }
+AP_CODE_TYPES(X)
+#undef X
 
 /* Float weights: one fma per element, one chain over all columns. */
 typedef float element_fn(const unsigned char *panel, size_t index);
@@ -492,18 +430,7 @@ void ap_matmul_install_plain(ap_kernels *kernels)
     ops->product[AP_TYPE_F32] = product_f32;
     ops->product[AP_TYPE_F16] = product_f16;
     ops->product[AP_TYPE_BF16] = product_bf16;
-    ops->product[AP_TYPE_Q4_0] = product_q4_0;
-    ops->product[AP_TYPE_Q4_1] = product_q4_1;
-    ops->product[AP_TYPE_Q5_0] = product_q5_0;
-    ops->product[AP_TYPE_Q5_1] = product_q5_1;
-    ops->product[AP_TYPE_Q8_0] = product_q8_0;
-    ops->product[AP_TYPE_Q4_K] = product_q4_k;
-    ops->product[AP_TYPE_Q5_K] = product_q5_k;
-    ops->product[AP_TYPE_Q6_K] = product_q6_k;
-    ops->product[AP_TYPE_Q2_K] = product_q2_k;
-    ops->product[AP_TYPE_Q3_K] = product_q3_k;
-    ops->product[AP_TYPE_Q8_K] = product_q8_k;
-    ops->product[AP_TYPE_IQ4_NL] = product_iq4_nl;
-    ops->product[AP_TYPE_IQ4_XS] = product_iq4_xs;
-    ops->product[AP_TYPE_MXFP4] = product_mxfp4;
+#define X(TYPE, name, chain) ops->product[AP_TYPE_##TYPE] = product_##name;
+    AP_CODE_TYPES(X)
+#undef X
 }

@@ -70,6 +70,23 @@ typedef void ap_matmul_fn(const ap_matmul_job *job, ap_matmul_part part);
 
 enum { AP_MATMUL_TYPES = 40 };
 
+/* Types whose products read codes: X(type, name in functions, the chain of docs/law.md). */
+#define AP_CODE_TYPES(X)        \
+    X(Q4_0, q4_0, chain_32)     \
+    X(Q4_1, q4_1, chain_32_min) \
+    X(Q5_0, q5_0, chain_32)     \
+    X(Q5_1, q5_1, chain_32_min) \
+    X(Q8_0, q8_0, chain_32)     \
+    X(Q4_K, q4_k, chain_32_min) \
+    X(Q5_K, q5_k, chain_32_min) \
+    X(Q6_K, q6_k, chain_16)     \
+    X(Q2_K, q2_k, chain_16_min) \
+    X(Q3_K, q3_k, chain_16)     \
+    X(Q8_K, q8_k, chain_32)     \
+    X(IQ4_NL, iq4_nl, chain_32) \
+    X(IQ4_XS, iq4_xs, chain_32) \
+    X(MXFP4, mxfp4, chain_32)
+
 typedef struct ap_matmul_ops {
     ap_quantize_fn *quantize;
     ap_matmul_fn *product[AP_MATMUL_TYPES]; /* by ap_type; NULL where ap_quant_supports says no */

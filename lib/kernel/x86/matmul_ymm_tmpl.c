@@ -379,36 +379,15 @@ INLINE void product(const format f, const ap_matmul_job *job, ap_matmul_part par
             pass(f, job, panel, part.panel_end, panel_bytes, r, end - r < TOKENS_AT_ONCE ? end - r : TOKENS_AT_ONCE);
 }
 
-static void product_q4_0(const ap_matmul_job *job, ap_matmul_part part) { product(q4_0, job, part); }
-static void product_q4_1(const ap_matmul_job *job, ap_matmul_part part) { product(q4_1, job, part); }
-static void product_q5_0(const ap_matmul_job *job, ap_matmul_part part) { product(q5_0, job, part); }
-static void product_q5_1(const ap_matmul_job *job, ap_matmul_part part) { product(q5_1, job, part); }
-static void product_q8_0(const ap_matmul_job *job, ap_matmul_part part) { product(q8_0, job, part); }
-static void product_q4_k(const ap_matmul_job *job, ap_matmul_part part) { product(q4_k, job, part); }
-static void product_q5_k(const ap_matmul_job *job, ap_matmul_part part) { product(q5_k, job, part); }
-static void product_q6_k(const ap_matmul_job *job, ap_matmul_part part) { product(q6_k, job, part); }
-static void product_q2_k(const ap_matmul_job *job, ap_matmul_part part) { product(q2_k, job, part); }
-static void product_q3_k(const ap_matmul_job *job, ap_matmul_part part) { product(q3_k, job, part); }
-static void product_q8_k(const ap_matmul_job *job, ap_matmul_part part) { product(q8_k, job, part); }
-static void product_iq4_nl(const ap_matmul_job *job, ap_matmul_part part) { product(iq4_nl, job, part); }
-static void product_iq4_xs(const ap_matmul_job *job, ap_matmul_part part) { product(iq4_xs, job, part); }
-static void product_mxfp4(const ap_matmul_job *job, ap_matmul_part part) { product(mxfp4, job, part); }
+#define X(TYPE, name, chain) \
+    static void product_##name(const ap_matmul_job *job, ap_matmul_part part) { product(name, job, part); }
+AP_CODE_TYPES(X)
+#undef X
 
 void AP_MATMUL_INSTALL(ap_kernels *kernels)
 {
     ap_matmul_ops *ops = &kernels->matmul;
-    ops->product[AP_TYPE_Q4_0] = product_q4_0;
-    ops->product[AP_TYPE_Q4_1] = product_q4_1;
-    ops->product[AP_TYPE_Q5_0] = product_q5_0;
-    ops->product[AP_TYPE_Q5_1] = product_q5_1;
-    ops->product[AP_TYPE_Q8_0] = product_q8_0;
-    ops->product[AP_TYPE_Q4_K] = product_q4_k;
-    ops->product[AP_TYPE_Q5_K] = product_q5_k;
-    ops->product[AP_TYPE_Q6_K] = product_q6_k;
-    ops->product[AP_TYPE_Q2_K] = product_q2_k;
-    ops->product[AP_TYPE_Q3_K] = product_q3_k;
-    ops->product[AP_TYPE_Q8_K] = product_q8_k;
-    ops->product[AP_TYPE_IQ4_NL] = product_iq4_nl;
-    ops->product[AP_TYPE_IQ4_XS] = product_iq4_xs;
-    ops->product[AP_TYPE_MXFP4] = product_mxfp4;
+#define X(TYPE, name, chain) ops->product[AP_TYPE_##TYPE] = product_##name;
+    AP_CODE_TYPES(X)
+#undef X
 }
