@@ -287,13 +287,18 @@ typedef enum ap_pooling {
     AP_POOLING_LAST
 } ap_pooling;
 
+/* How keys and values are stored: q8 is 8-bit codes with a scale for each 32 dimensions. */
+typedef enum ap_kv_type { AP_KV_F16, AP_KV_F32, AP_KV_Q8, AP_KV_TYPE_COUNT } ap_kv_type;
+/* "f16", "f32", "q8"; NULL for another number. */
+AP_API const char *ap_kv_type_name(unsigned type);
+
 typedef struct ap_model_info {
     char architecture[64], name[128], license[128], quantization[16];
     char source_sha256[65];
     uint64_t parameter_count, weight_bytes, file_bytes;
     uint64_t int8_weights; /* of all layers' products that multiply 8-bit codes: each once per token */
     uint32_t context_tokens, vocab_count, layer_count, embedding_width;
-    uint32_t kv_token_bytes_f16; /* KV memory of one token in f16 */
+    uint32_t kv_token_bytes[AP_KV_TYPE_COUNT]; /* KV memory of one token, by ap_kv_type */
     bool has_chat_template;
     bool is_encoder;      /* it makes no text: ap_engine_encode only */
     ap_pooling pooling;   /* of ap_engine_encode */
@@ -320,8 +325,6 @@ AP_API ap_status ap_adapter_open(ap_adapter **out, const ap_model *model, int co
 AP_API void ap_adapter_close(ap_adapter **adapter);
 
 /* ---- Engine: many requests, one step at a time --------------------------- */
-
-typedef enum ap_kv_type { AP_KV_F16, AP_KV_F32 } ap_kv_type;
 
 typedef struct ap_engine_options {
     size_t size;             /* sizeof(ap_engine_options) */

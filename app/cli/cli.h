@@ -114,7 +114,7 @@ ap_status cli_check_text(ap_str text, const char *what, ap_error *err);
     {"--isa", "NAME", CLI_ISA, out,                                                                           \
      .help = "CPU level; the best this CPU has if not given. 'aperto version' lists them. The results are the same."}
 #define CLI_OPTION_KV(out) \
-    {"--kv-type", "T", CLI_KV, out, .help = "Type of stored keys and values: f16 (default) or f32."}
+    {"--kv-type", "T", CLI_KV, out, .help = "Type of stored keys and values: f16 (default), f32, or q8 (8 bits, a scale for each 32)."}
 /* Of the commands that run a text through a model. */
 enum { CLI_TEXT_BYTES_MAX = 256 * 1024 * 1024, CLI_CHUNK_TOKENS = 512 };
 #define CLI_OPTION_CHUNKS(tokens, chunks)                                                              \

@@ -245,7 +245,7 @@ static ap_status work(ap_oneshot *self, void *context, ap_error *err)
     ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = kv_type,
                            .context_tokens = context_tokens, .requests_max = (uint32_t)batch,
                            .memory_bytes_max = available_bytes};
-    uint64_t token_bytes = ap_model_info_of(model)->kv_token_bytes_f16 * (kv_type == AP_KV_F32 ? 2u : 1u);
+    uint64_t token_bytes = ap_model_info_of(model)->kv_token_bytes[kv_type];
     o.kv_bytes = ((uint64_t)context_tokens + 64) * token_bytes * (uint64_t)batch;
     ap_engine *engine = NULL;
     ap_status status = cli_hint_memory(ap_engine_create(&engine, model, &o, err), "-p, -n, -d or -b", err);

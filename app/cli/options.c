@@ -83,12 +83,12 @@ static int set_isa(const cli_option *o, const char *text)
 
 static int set_kv_type(const cli_option *o, const char *text)
 {
-    if (strcmp(text, "q8") == 0)
-        return cli_error(CLI_MISUSE, "option %s q8 is not in this release; f16 and f32 are", o->name);
-    if (strcmp(text, "f16") != 0 && strcmp(text, "f32") != 0)
-        return cli_error(CLI_MISUSE, "option %s is '%s'; f16 or f32 is needed", o->name, text);
-    *(ap_kv_type *)o->out = strcmp(text, "f32") == 0 ? AP_KV_F32 : AP_KV_F16;
-    return CLI_DONE;
+    for (unsigned type = 0; ap_kv_type_name(type); type++)
+        if (strcmp(text, ap_kv_type_name(type)) == 0) {
+            *(ap_kv_type *)o->out = (ap_kv_type)type;
+            return CLI_DONE;
+        }
+    return cli_error(CLI_MISUSE, "option %s is '%s'; f16, f32 or q8 is needed", o->name, text);
 }
 
 static int set_sandbox(const cli_option *o, const char *text)

@@ -148,7 +148,7 @@ static ap_status add_ready(ap_buf *out, const worker *w, ap_error *err)
     AP_TRY(ap_buf_add_char(out, '{', err));
     AP_TRY(add_text(out, "sandbox", w->sandbox, err));
     AP_TRY(ap_buf_printf(out, err, "\"law\":%d,\"kv_type\":\"%s\",\"model\":{", AP_LAW_VERSION,
-                         w->engine_options.kv_type == AP_KV_F32 ? "f32" : "f16"));
+                         ap_kv_type_name(w->engine_options.kv_type)));
     AP_TRY(add_text(out, "architecture", info->architecture, err));
     AP_TRY(add_text(out, "name", info->name, err));
     AP_TRY(add_text(out, "license", info->license, err));

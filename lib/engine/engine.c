@@ -51,8 +51,8 @@ ap_sampling ap_sampling_default(void)
 
 static ap_status choose_sizes(ap_engine *e, const ap_engine_options *o, uint64_t *kv_bytes, ap_error *err)
 {
-    if (o->kv_type != AP_KV_F16 && o->kv_type != AP_KV_F32)
-        return ap_fail(err, AP_E_ARG, "KV type %d is none; there are f16 and f32", (int)o->kv_type);
+    if (!ap_kv_type_name(o->kv_type))
+        return ap_fail(err, AP_E_ARG, "KV type %d is none; there are f16, f32 and q8", (int)o->kv_type);
     uint32_t declared = e->model->sizes.context_tokens;
     uint32_t usual = declared < CONTEXT_TOKENS_DEFAULT ? declared : CONTEXT_TOKENS_DEFAULT;
     e->context_tokens = o->context_tokens ? o->context_tokens : usual;

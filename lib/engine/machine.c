@@ -17,6 +17,12 @@ const char *ap_isa_available(unsigned index)
     return NULL;
 }
 
+const char *ap_kv_type_name(unsigned type)
+{
+    static const char *const names[AP_KV_TYPE_COUNT] = {[AP_KV_F16] = "f16", [AP_KV_F32] = "f32", [AP_KV_Q8] = "q8"};
+    return type < AP_KV_TYPE_COUNT ? names[type] : NULL;
+}
+
 ap_status ap_isa_int8_ops(const char *isa, unsigned threads, double *ops_per_s, ap_error *err)
 {
     ap_isa level = ap_isa_detect();

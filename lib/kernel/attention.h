@@ -6,8 +6,13 @@
  *     K[kv head][group of 16 keys][dimension][16 keys]      lanes are keys
  *     V[kv head][key][dimension]                            lanes are dimensions
  *
- * as f16 (rounded to nearest even) or f32.  A group is cleared before its first key is
- * written, so no lane is ever read that was not written.
+ * as f16 (rounded to nearest even), f32 or q8: 8-bit codes, with a scale (bf16) for each 32 dimensions of a head, the last
+ * of them perhaps fewer, that follow the codes of a group of keys, and those of all values of the head:
+ *
+ *     K codes[dimension][16 keys], scales[block][16 keys]       V codes[key][dimension] …, scales[key][block] …
+ *
+ * A code times its scale is a float exactly.  A group is cleared before its first key is written, so no lane is
+ * ever read that was not written.
  *
  * The law (section 5): scores are chains over the dimensions, values are chains over
  * the keys, both ascending; the walk is cut at multiples of AP_SEGMENT_TOKENS absolute
@@ -32,7 +37,8 @@ enum {
     AP_PAGE_TOKENS = 32, /* a short chat wastes little, the table stays small */
     AP_KEY_GROUP = 16,
     AP_SEGMENT_TOKENS = 1024,
-    AP_HEAD_WIDTH_MAX = 256
+    AP_HEAD_WIDTH_MAX = 256,
+    AP_KV_BLOCK = 32 /* dimensions with one scale, in q8 */
 };
 
 typedef struct ap_kv_layout {
@@ -42,6 +48,8 @@ typedef struct ap_kv_layout {
     size_t layer_bytes; /* keys and values of one layer */
     size_t page_bytes;
 } ap_kv_layout;
+
+static inline uint32_t ap_kv_block_count(uint32_t head_width) { return (head_width + AP_KV_BLOCK - 1) / AP_KV_BLOCK; }
 
 ap_kv_layout ap_kv_layout_of(ap_kv_type type, uint32_t layer_count, uint32_t kv_head_count, uint32_t head_width);
 
@@ -74,7 +82,7 @@ typedef struct ap_attend_job {
 typedef void ap_attend_fn(const ap_attend_job *job);
 
 typedef struct ap_attention_ops {
-    ap_attend_fn *attend[2]; /* by ap_kv_type */
+    ap_attend_fn *attend[AP_KV_TYPE_COUNT]; /* by ap_kv_type */
 } ap_attention_ops;
 
 #endif

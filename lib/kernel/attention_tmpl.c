@@ -2,6 +2,7 @@
  *
  * AP_LANES_H: the level's lanes header; AP_KV_ITEM: the stored type; AP_KV_LANES: the operation
  * that loads 16 of them; AP_KV_LANES_SOME: the first n < 16; AP_ATTEND_INDEX, AP_ATTENTION_INSTALL.
+ * Codes (q8) are multiplied by their scale as they are loaded, which is exact.
  *
  * Query rows (a token and one of its heads) are taken up to ROWS at a time: each loaded key or
  * value serves all of them.  How many share a load does not touch a row's own chain.  The
@@ -15,11 +16,12 @@
 #include "kernel/attention.h"
 #include "kernel/level.h"
 #include "kernel/elementary.h"
+#include "quant/half.h"
 
 #include AP_LANES_H
 #include "kernel/lanes_math.h"
 
-enum { ROWS = LANES_ROWS, LANES = 16, LINE = 64 };
+enum { ROWS = LANES_ROWS, LANES = 16, LINE = 64, HAS_SCALES = AP_ATTEND_INDEX == AP_KV_Q8 };
 
 #define AP_INLINE static inline __attribute__((always_inline))
 
@@ -62,6 +64,26 @@ static const AP_KV_ITEM *values_of(const ap_attend_job *job, uint32_t position)
                                               (l->kv_head_count + job->kv_head) * l->head_bytes);
 }
 
+/* Of a group's keys at the dimensions of one block, one a lane. */
+AP_INLINE ap_lanes key_scales(const AP_KV_ITEM *group, uint32_t width, uint32_t d)
+{
+    const uint16_t *scales = (const uint16_t *)(const void *)(group + (size_t)AP_KEY_GROUP * width);
+    return lanes_load_bf16(scales + d / AP_KV_BLOCK * AP_KEY_GROUP);
+}
+
+/* Of one value at dimension d; `head` is where values_of begins. */
+AP_INLINE ap_lanes value_scale(const AP_KV_ITEM *head, uint32_t width, uint32_t slot, uint32_t d)
+{
+    const uint16_t *scales = (const uint16_t *)(const void *)(head + (size_t)AP_PAGE_TOKENS * width);
+    return lanes_set(ap_f32_of_bf16(scales[slot * ap_kv_block_count(width) + d / AP_KV_BLOCK]));
+}
+
+/* From one group of keys to the next. */
+static size_t group_items(const ap_attend_job *job)
+{
+    return job->layout->head_bytes / AP_PAGE_TOKENS * AP_KEY_GROUP / sizeof(AP_KV_ITEM);
+}
+
 /* Scores of `groups` (1 or 2) groups of 16 keys for `count` rows: chains over the dimensions.
  * As many bytes of `ahead` are asked for as are read: into the second cache, where they arrive
  * in time and push nothing out (bench/LOG.md). */
@@ -69,14 +91,22 @@ AP_INLINE void score_groups(const ap_attend_job *job, const rows *r, const AP_KV
                             segment *s, uint32_t at, uint32_t groups, uint32_t count)
 {
     uint32_t width = job->layout->head_width;
-    ap_lanes sum[ROWS][2];
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t g = 0; g < groups; g++)
+    size_t stride = group_items(job);
+    ap_lanes sum[ROWS][2], k_scale[2];
+    for (uint32_t g = 0; g < groups; g++) {
+        k_scale[g] = lanes_set(0);
+        for (uint32_t i = 0; i < count; i++)
             sum[i][g] = lanes_set(0);
+    }
     for (uint32_t d = 0; d < width; d++) {
         ap_lanes k[2];
-        for (uint32_t g = 0; g < groups; g++)
-            k[g] = AP_KV_LANES(keys + ((size_t)g * width + d) * LANES);
+        for (uint32_t g = 0; g < groups; g++) {
+            k[g] = AP_KV_LANES(keys + g * stride + (size_t)d * LANES);
+            if (HAS_SCALES && d % AP_KV_BLOCK == 0)
+                k_scale[g] = key_scales(keys + g * stride, width, d);
+            if (HAS_SCALES)
+                k[g] = lanes_mul(k[g], k_scale[g]);
+        }
         for (uint32_t i = 0; i < count; i++) {
             ap_lanes q = lanes_set(r->q[d * count + i]);
             for (uint32_t g = 0; g < groups; g++)
@@ -93,7 +123,7 @@ AP_INLINE void score_groups(const ap_attend_job *job, const rows *r, const AP_KV
 
 AP_INLINE void score_segment(const ap_attend_job *job, const rows *r, segment *s, uint32_t count)
 {
-    size_t group_items = (size_t)AP_KEY_GROUP * job->layout->head_width;
+    size_t second = group_items(job);
     for (uint32_t at = s->from_min / AP_PAGE_TOKENS * AP_PAGE_TOKENS; at < s->seen_max; at += AP_PAGE_TOKENS) {
         const AP_KV_ITEM *keys = keys_of(job, s->begin + at);
         const AP_KV_ITEM *ahead = at + AP_PAGE_TOKENS < s->seen_max ? keys_of(job, s->begin + at + AP_PAGE_TOKENS)
@@ -104,7 +134,7 @@ AP_INLINE void score_segment(const ap_attend_job *job, const rows *r, segment *s
         } else {
             score_groups(job, r, keys, ahead, s, at, 1, count);
             if (!is_half)
-                score_groups(job, r, keys + group_items, ahead + group_items, s, at + AP_KEY_GROUP, 1, count);
+                score_groups(job, r, keys + second, ahead + second, s, at + AP_KEY_GROUP, 1, count);
         }
     }
 }
@@ -161,7 +191,7 @@ AP_INLINE void add_values(const ap_attend_job *job, segment *s, uint32_t d, uint
             sum[t][i] = lanes_load(&s->value[first + i][d + t * LANES]);
     while (from < to) {
         uint32_t slot = from % AP_PAGE_TOKENS, left = AP_PAGE_TOKENS - slot, keys = to - from < left ? to - from : left;
-        const AP_KV_ITEM *at = values_of(job, s->begin + from) + (size_t)slot * width + d;
+        const AP_KV_ITEM *head = values_of(job, s->begin + from), *at = head + (size_t)slot * width + d;
         const AP_KV_ITEM *ahead = from + left < to ? values_of(job, s->begin + from + left) + d : at;
         for (uint32_t key = from; key < from + keys; key++, at += width, ahead += width) {
             ap_lanes p[ROWS];
@@ -169,6 +199,8 @@ AP_INLINE void add_values(const ap_attend_job *job, segment *s, uint32_t d, uint
                 p[i] = lanes_set(s->score[first + i][key]);
             for (uint32_t t = 0; t < tile; t++) {
                 ap_lanes v = AP_KV_LANES(at + t * LANES);
+                if (HAS_SCALES)
+                    v = lanes_mul(v, value_scale(head, width, slot + key - from, d + t * LANES));
                 for (uint32_t i = 0; i < count; i++)
                     sum[t][i] = lanes_fma(p[i], v, sum[t][i]);
             }
@@ -191,8 +223,11 @@ AP_INLINE void add_values_some(const ap_attend_job *job, segment *s, uint32_t d,
     for (uint32_t i = 0; i < count; i++)
         sum[i] = lanes_load(&s->value[first + i][d]);
     for (uint32_t key = from; key < to; key++) {
-        const AP_KV_ITEM *at = values_of(job, s->begin + key) + (size_t)(key % AP_PAGE_TOKENS) * width + d;
-        ap_lanes v = AP_KV_LANES_SOME(at, width - d);
+        uint32_t slot = key % AP_PAGE_TOKENS;
+        const AP_KV_ITEM *head = values_of(job, s->begin + key);
+        ap_lanes v = AP_KV_LANES_SOME(head + (size_t)slot * width + d, width - d);
+        if (HAS_SCALES)
+            v = lanes_mul(v, value_scale(head, width, slot, d));
         for (uint32_t i = 0; i < count; i++)
             sum[i] = lanes_fma(lanes_set(s->score[first + i][key]), v, sum[i]);
     }

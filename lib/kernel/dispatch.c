@@ -11,20 +11,20 @@ typedef struct level {
 static const level levels[AP_ISA_COUNT] = {
     [AP_ISA_PLAIN] = {true, AP_ISA_PLAIN,
                       {ap_matmul_install_plain, ap_vec_install_plain, ap_attention_install_f16_plain,
-                       ap_attention_install_f32_plain, ap_ceiling_install_plain}},
+                       ap_attention_install_f32_plain, ap_attention_install_q8_plain, ap_ceiling_install_plain}},
 #if AP_HAVE_X86
     [AP_ISA_AVX2] = {true, AP_ISA_PLAIN,
                      {ap_matmul_install_avx2, ap_quantize_install_avx2, ap_float_install_avx2, ap_vec_install_avx2,
-                      ap_attention_install_f16_avx2, ap_attention_install_f32_avx2, ap_ceiling_install_avx2}},
+                      ap_attention_install_f16_avx2, ap_attention_install_f32_avx2, ap_attention_install_q8_avx2, ap_ceiling_install_avx2}},
     [AP_ISA_AVXVNNI] = {true, AP_ISA_AVX2, {ap_matmul_install_avxvnni, ap_ceiling_install_avxvnni}},
     [AP_ISA_AVX512] = {true, AP_ISA_AVX2,
                        {ap_matmul_install_avx512, ap_float_install_avx512, ap_vec_install_avx512,
-                        ap_attention_install_f16_avx512, ap_attention_install_f32_avx512, ap_ceiling_install_avx512}},
+                        ap_attention_install_f16_avx512, ap_attention_install_f32_avx512, ap_attention_install_q8_avx512, ap_ceiling_install_avx512}},
     [AP_ISA_AVX512VNNI] = {true, AP_ISA_AVX512, {ap_matmul_install_avx512vnni, ap_ceiling_install_avx512vnni}},
 #elif AP_HAVE_ARM
     [AP_ISA_NEON] = {true, AP_ISA_PLAIN,
                      {ap_matmul_install_neon, ap_quantize_install_neon, ap_float_install_neon, ap_vec_install_neon,
-                      ap_attention_install_f16_neon, ap_attention_install_f32_neon, ap_ceiling_install_neon}},
+                      ap_attention_install_f16_neon, ap_attention_install_f32_neon, ap_attention_install_q8_neon, ap_ceiling_install_neon}},
     [AP_ISA_DOTPROD] = {true, AP_ISA_NEON, {ap_matmul_install_dotprod, ap_ceiling_install_dotprod}},
     [AP_ISA_I8MM] = {true, AP_ISA_DOTPROD, {ap_matmul_install_i8mm, ap_ceiling_install_i8mm}},
 #endif

@@ -60,6 +60,25 @@ static inline ap_lanes lanes_load_half_some(const uint16_t *p, uint32_t n)
     AP_EACH_LANE r.v[i] = (uint32_t)i < n ? ap_f32_of_f16(p[i]) : 0;
     return r;
 }
+static inline ap_lanes lanes_load_bf16(const uint16_t *p)
+{
+    ap_lanes r;
+    AP_EACH_LANE r.v[i] = ap_f32_of_bf16(p[i]);
+    return r;
+}
+/* Integers as floats. */
+static inline ap_lanes lanes_load_code(const int8_t *p)
+{
+    ap_lanes r;
+    AP_EACH_LANE r.v[i] = (float)p[i];
+    return r;
+}
+static inline ap_lanes lanes_load_code_some(const int8_t *p, uint32_t n)
+{
+    ap_lanes r;
+    AP_EACH_LANE r.v[i] = (uint32_t)i < n ? (float)p[i] : 0;
+    return r;
+}
 static inline ap_lanes lanes_add(ap_lanes a, ap_lanes b)
 {
     AP_EACH_LANE a.v[i] += b.v[i];

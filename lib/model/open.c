@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "kernel/attention.h"
 #include "model/model.h"
 #include "model/rules.h"
 
@@ -174,13 +175,14 @@ static void describe(ap_model *m)
         .vocab_count = m->sizes.vocab_count,
         .layer_count = m->sizes.layer_count,
         .embedding_width = m->sizes.width,
-        .kv_token_bytes_f16 = m->sizes.layer_count * m->sizes.kv_head_count * m->sizes.head_width * 4,
         .has_chat_template = ap_vocab_has_template(m->vocab),
         .is_encoder = m->arch->is_encoder,
         .pooling = m->sizes.pooling,
         .label_count = m->sizes.label_count,
         .type_count = m->sizes.type_count,
     };
+    for (ap_kv_type type = 0; type < AP_KV_TYPE_COUNT; type++)
+        info->kv_token_bytes[type] = (uint32_t)(ap_forward_page_bytes(m, type) / AP_PAGE_TOKENS);
     (void)snprintf(info->architecture, sizeof info->architecture, "%s", m->arch->name);
     ap_gguf_copy_str(gguf, "general.name", info->name, sizeof info->name);
     ap_gguf_copy_str(gguf, "general.license", info->license, sizeof info->license);

@@ -26,6 +26,8 @@
 
 enum { REQUESTS = 1024, HUGE_BYTES = 2 * 1024 * 1024 };
 
+const char *ap_kv_type_name(unsigned type) { return "f16"; }
+
 struct ap_model {
     ap_mapping map;
     ap_model_info info;

@@ -107,7 +107,7 @@ static void bench_attend(kcheck *k, int type)
         char what[64];
         snprintf(what, sizeof what, "%u at %u, %u x %u", count, position, group, width);
         if (count == 1) /* what is read */
-            kcheck_time(k, what, call_attend, &job, 2.0 * (position + 1) * width * (type == AP_KV_F16 ? 2 : 4), "B");
+            kcheck_time(k, what, call_attend, &job, (position + 1) * 2.0 * (double)s.layout.head_bytes / AP_PAGE_TOKENS, "B");
         else
             kcheck_time(k, what, call_attend, &job, 4.0 * count * (position + (count + 1) / 2.0) * group * width, "op");
     }
@@ -115,8 +115,8 @@ static void bench_attend(kcheck *k, int type)
 
 void kcheck_attention(kcheck *k)
 {
-    static const char *const names[] = {[AP_KV_F16] = "attend f16", [AP_KV_F32] = "attend f32"};
-    for (int type = AP_KV_F16; type <= AP_KV_F32; type++)
+    static const char *const names[] = {[AP_KV_F16] = "attend f16", [AP_KV_F32] = "attend f32", [AP_KV_Q8] = "attend q8"};
+    for (int type = 0; type < AP_KV_TYPE_COUNT; type++)
         kcheck_slot(k, (kcheck_case){names[type], type,
                                      k->level.attention.attend[type] != k->below.attention.attend[type], check_attend,
                                      bench_attend});

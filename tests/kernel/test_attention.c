@@ -6,6 +6,7 @@
  */
 #include "support.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -105,7 +106,25 @@ static ap_kernels kernels_of(ap_isa isa)
     return kernels;
 }
 
-static float stored(const scene *s, float x) { return s->layout.type == AP_KV_F32 ? x : ap_f32_of_f16(ap_f16_of_f32(x)); }
+/* The scale of a block of 8-bit codes: bf16, not below the largest magnitude / 127. */
+static float scale_of(const float *x, uint32_t count)
+{
+    float largest = 0;
+    for (uint32_t i = 0; i < count; i++)
+        largest = fmaxf(largest, fabsf(x[i]));
+    float scale = ap_f32_of_bf16((uint16_t)(ap_bits_of_float(largest / 127) >> 16));
+    return scale < largest / 127 ? ap_f32_of_bf16((uint16_t)((ap_bits_of_float(largest / 127) >> 16) + 1)) : scale;
+}
+
+/* Number d of a key or value, as it is read back. */
+static float stored(const scene *s, const float *x, uint32_t d)
+{
+    if (s->layout.type != AP_KV_Q8)
+        return s->layout.type == AP_KV_F32 ? x[d] : ap_f32_of_f16(ap_f16_of_f32(x[d]));
+    uint32_t begin = d / 32 * 32, left = s->layout.head_width - begin;
+    float scale = scale_of(x + begin, left < 32 ? left : 32);
+    return rintf(x[d] * (1 / scale)) * scale;
+}
 
 /* ---- The law in scalars ---- */
 
@@ -127,7 +146,7 @@ static void attend_by_the_law(const scene *s, uint32_t position, uint32_t head, 
             const float *key = s->keys + (begin + j) * kv_floats(s) + kv_head * width;
             float score = 0;
             for (uint32_t d = 0; d < width; d++)
-                score = fmaf(q[d], stored(s, key[d]), score);
+                score = fmaf(q[d], stored(s, key, d), score);
             e[j] = score * s->scale;
             if (s->cap > 0)
                 plain.vec.softcap(&e[j], s->cap, 1);
@@ -148,7 +167,7 @@ static void attend_by_the_law(const scene *s, uint32_t position, uint32_t head, 
         for (uint32_t d = 0; d < width; d++) {
             float chain = 0;
             for (uint32_t j = from; j < n; j++)
-                chain = fmaf(e[j], stored(s, s->values[(begin + j) * kv_floats(s) + kv_head * width + d]), chain);
+                chain = fmaf(e[j], stored(s, s->values + (begin + j) * kv_floats(s) + kv_head * width, d), chain);
             value[d] = fmaf(chain, new, value[d] * old);
         }
         largest = both;
@@ -171,7 +190,7 @@ static void every_level_follows_the_order_of_the_law(void **state)
                   {32, 2, 3, 1020, 1030, 0, 0, false, true}, {16, 2, 3, 1020, 1041, 20, 1.5f, true, true}};
     static const float slopes[] = {0.5f, 0.25f, 0.01f, 2, 0.125f, 1}, sinks[] = {1, -2, 0, 3, 0.5f, -100};
     float want[AP_HEAD_WIDTH_MAX];
-    for (int type = AP_KV_F16; type <= AP_KV_F32; type++)
+    for (int type = 0; type < AP_KV_TYPE_COUNT; type++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
             scene s = scene_create((ap_kv_type)type, shapes[i].width, shapes[i].kv_heads, shapes[i].group, shapes[i].end, i);
             s.window = shapes[i].window;
@@ -205,7 +224,7 @@ static void results_are_as_exact_as_their_operations_allow(void **state)
 {
     ap_kernels kernels = kernels_of(ap_isa_detect());
     static const uint32_t positions[] = {0, 1, 15, 16, 1023, 1024, 1500, 2999};
-    for (int type = AP_KV_F16; type <= AP_KV_F32; type++) {
+    for (int type = 0; type < AP_KV_TYPE_COUNT; type++) {
         uint32_t width = 64;
         scene s = scene_create((ap_kv_type)type, width, 1, 2, 3000, 77);
         write_all(&s);
@@ -219,7 +238,7 @@ static void results_are_as_exact_as_their_operations_allow(void **state)
                 for (uint32_t j = 0; j <= position; j++) {
                     double score = 0, magnitude = 0;
                     for (uint32_t d = 0; d < width; d++) {
-                        double product = (double)q[d] * (double)stored(&s, s.keys[j * width + d]);
+                        double product = (double)q[d] * (double)stored(&s, s.keys + j * width, d);
                         score += product;
                         magnitude += fabs(product);
                     }
@@ -234,7 +253,7 @@ static void results_are_as_exact_as_their_operations_allow(void **state)
                 for (uint32_t d = 0; d < width; d++) {
                     double exact = 0;
                     for (uint32_t j = 0; j <= position; j++)
-                        exact += e[j] / sum * (double)stored(&s, s.values[j * width + d]);
+                        exact += e[j] / sum * (double)stored(&s, s.values + j * width, d);
                     assert_true(fabs((double)got[d] - exact) <= bound);
                     /* What happens is far below what may happen. */
                     assert_true(fabs((double)got[d] - exact) <= 2e-6);
@@ -267,7 +286,7 @@ static void neither_chunks_nor_tiles_show(void **state)
 {
     static const uint32_t tiles[] = {2, 7, 16, 61, 64, 333, LONG};
     ap_kernels kernels = kernels_of(ap_isa_detect());
-    for (int type = AP_KV_F16; type <= AP_KV_F32; type++) {
+    for (int type = 0; type < AP_KV_TYPE_COUNT; type++) {
         scene s = decoded_one_by_one((ap_kv_type)type, &kernels);
         scene other = scene_create((ap_kv_type)type, 16, 1, 3, LONG, 5);
         write_all(&other); /* so early queries find later keys in their pages */
@@ -324,7 +343,7 @@ static void a_first_token_sees_its_own_value_alone(void **state)
             continue;
         attend(&s, &kernels, 0, 1);
         for (uint32_t d = 0; d < 64; d++)
-            assert_true(s.out[d] == stored(&s, s.values[d]));
+            assert_true(s.out[d] == stored(&s, s.values, d));
     }
     scene_destroy(&s);
 }
@@ -397,29 +416,84 @@ static void a_token_lies_where_the_header_says(void **state)
     scene_destroy(&s);
 }
 
-static void bits_are_the_committed_ones(void **state)
+static void codes_lie_where_the_header_says_with_their_scales_behind(void **state)
+{
+    scene s = scene_create(AP_KV_Q8, 50, 3, 1, 64, 4); /* a whole block and one of 18 */
+    assert_int_equal(s.layout.head_bytes, 32 * (50 + 2 * 2));
+    write_all(&s);
+    for (uint32_t position = 0; position < 64; position++)
+        for (uint32_t h = 0; h < 3; h++)
+            for (uint32_t d = 0; d < 50; d++) {
+                uint32_t slot = position % 32, lane = slot % 16, left = 50 - d / 32 * 32, count = left < 32 ? left : 32;
+                const unsigned char *layer = (const unsigned char *)s.pages[position / 32] + s.layout.layer_bytes;
+                const unsigned char *group = layer + h * s.layout.head_bytes + slot / 16 * (s.layout.head_bytes / 2);
+                const unsigned char *rows = layer + (3 + h) * s.layout.head_bytes;
+                const float *key = s.keys + (position * 3 + h) * 50, *value = s.values + (position * 3 + h) * 50;
+                float scale = scale_of(key + d / 32 * 32, count);
+                assert_int_equal((int8_t)group[d * 16 + lane], (int)rintf(key[d] * (1 / scale)));
+                assert_int_equal(((const uint16_t *)(const void *)(group + 16 * 50))[d / 32 * 16 + lane], ap_bf16_of_f32(scale));
+                scale = scale_of(value + d / 32 * 32, count);
+                assert_int_equal((int8_t)rows[slot * 50 + d], (int)rintf(value[d] * (1 / scale)));
+                assert_int_equal(((const uint16_t *)(const void *)(rows + 32 * 50))[slot * 2 + d / 32], ap_bf16_of_f32(scale));
+            }
+    scene_destroy(&s);
+}
+
+/* What is no number spoils its own block alone; what is too small for a scale is zero. */
+static void codes_of_extremes(void **state)
+{
+    static const float extremes[] = {NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 0x1p-99f, 0x1p-101f, -0x1p-149f, 0.0f};
+    ap_kernels kernels = kernels_of(ap_isa_detect());
+    for (size_t i = 0; i < sizeof extremes / sizeof *extremes; i++) {
+        scene s = scene_create(AP_KV_Q8, 64, 1, 1, 1, 3);
+        memset(s.values, 0, 32 * sizeof(float));
+        s.values[7] = extremes[i];
+        write_all(&s);
+        attend(&s, &kernels, 0, 1);
+        float bound = fabsf(extremes[i]) / 127;
+        for (uint32_t d = 0; d < 64; d++)
+            if (d >= 32)
+                assert_true(s.out[d] == stored(&s, s.values, d));
+            else if (!isfinite(extremes[i]))
+                assert_true(isnan(s.out[d]));
+            else if (d == 7 && fabsf(extremes[i]) >= 0x1p-100f)
+                assert_true(fabsf(s.out[d] - extremes[i]) <= bound);
+            else
+                assert_true(s.out[d] == 0);
+        scene_destroy(&s);
+    }
+}
+
+static void digest_of(const ap_kernels *kernels, ap_kv_type first, ap_kv_type last, char *hex)
 {
     static const uint32_t widths[] = {64, 18, 128};
+    ap_hash hash;
+    ap_hash_begin(&hash, AP_HASH_BLAKE2B);
+    for (ap_kv_type type = first; type <= last; type++)
+        for (size_t i = 0; i < 3; i++) {
+            scene s = scene_create(type, widths[i], 2, 2, 1100, 6 + i);
+            write_all(&s);
+            attend_range(&s, kernels, 0, 20, 16);
+            attend_range(&s, kernels, 1090, 1100, 10);
+            ap_hash_add(&hash, s.out, 20 * q_floats(&s) * sizeof(float));
+            ap_hash_add(&hash, s.out + 1090 * q_floats(&s), 10 * q_floats(&s) * sizeof(float));
+            scene_destroy(&s);
+        }
+    ap_hash_end(&hash, hex);
+}
+
+static void bits_are_the_committed_ones(void **state)
+{
     for (unsigned isa = 0; isa < AP_ISA_COUNT; isa++) {
         ap_kernels kernels;
         ap_error err;
         char got[AP_HASH_HEX];
-        ap_hash hash;
         if (ap_kernels_get((ap_isa)isa, &kernels, &err) != AP_OK)
             continue;
-        ap_hash_begin(&hash, AP_HASH_BLAKE2B);
-        for (int type = AP_KV_F16; type <= AP_KV_F32; type++)
-            for (size_t i = 0; i < 3; i++) {
-                scene s = scene_create((ap_kv_type)type, widths[i], 2, 2, 1100, 6 + i);
-                write_all(&s);
-                attend_range(&s, &kernels, 0, 20, 16);
-                attend_range(&s, &kernels, 1090, 1100, 10);
-                ap_hash_add(&hash, s.out, 20 * q_floats(&s) * sizeof(float));
-                ap_hash_add(&hash, s.out + 1090 * q_floats(&s), 10 * q_floats(&s) * sizeof(float));
-                scene_destroy(&s);
-            }
-        ap_hash_end(&hash, got);
+        digest_of(&kernels, AP_KV_F16, AP_KV_F32, got);
         assert_string_equal(got, "0f091b3f81b0fb08307f4c0eea0cf10af4ba74b36d56b1f60c9057db69d7c3df");
+        digest_of(&kernels, AP_KV_Q8, AP_KV_Q8, got);
+        assert_string_equal(got, "2e186b3f22379a4023803f1e2680440c032c003774b8026d162e3bee15279942");
     }
 }
 
@@ -434,6 +508,8 @@ int main(void)
         cmocka_unit_test(equal_scores_give_the_mean_and_a_far_larger_one_takes_all),
         cmocka_unit_test(a_poisoned_key_reaches_those_after_it_and_nobody_before),
         cmocka_unit_test(a_token_lies_where_the_header_says),
+        cmocka_unit_test(codes_lie_where_the_header_says_with_their_scales_behind),
+        cmocka_unit_test(codes_of_extremes),
         cmocka_unit_test(bits_are_the_committed_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

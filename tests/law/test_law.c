@@ -34,6 +34,8 @@ typedef struct law_case {
 static const law_case cases[] = {
     {"f32", {.seed = 1, .type = 0, SMALL}, AP_KV_F16},
     {"f32-kv32", {.seed = 1, .type = 0, SMALL}, AP_KV_F32},
+    {"f32-kv8", {.seed = 1, .type = 0, SMALL}, AP_KV_Q8},
+    {"f32-kv8-odd-head", {.seed = 45, .type = 0, .layers = 2, .width = 100, .heads = 2, .kv_heads = 1, .ffn = 100, .context = 2048}, AP_KV_Q8},
     {"f16", {.seed = 2, .type = 1, SMALL}, AP_KV_F16},
     {"bf16", {.seed = 3, .type = 30, SMALL}, AP_KV_F16},
     {"q4_0", {.seed = 4, .type = 2, SMALL}, AP_KV_F16},

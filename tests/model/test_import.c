@@ -738,7 +738,10 @@ static void the_report_tells_what_was_packed(void **state)
     assert_int_equal(info->vocab_count, 272);
     assert_int_equal(info->layer_count, 2);
     assert_int_equal(info->embedding_width, 32);
-    assert_int_equal(info->kv_token_bytes_f16, 2 * 2 * 8 * 2 * 2); /* layers, KV heads, head width, keys and values, f16 */
+    /* Layers, KV heads, head width, keys and values. */
+    assert_int_equal(info->kv_token_bytes[AP_KV_F16], 2 * 2 * 8 * 2 * 2);
+    assert_int_equal(info->kv_token_bytes[AP_KV_F32], 2 * 2 * 8 * 2 * 4);
+    assert_int_equal(info->kv_token_bytes[AP_KV_Q8], 2 * 2 * (8 + 2) * 2);
     ap_model_close(&model);
 
     /* Packing again gives the same bytes; as f32 it has the same parameters. */

@@ -55,6 +55,26 @@ static inline ap_lanes lanes_load_half_some(const uint16_t *p, uint32_t n)
         whole[i] = p[i];
     return lanes_load_half(whole);
 }
+static inline ap_lanes lanes_load_bf16(const uint16_t *p)
+{
+    ap_lanes r;
+    AP_EACH_QUARTER r.v[i] = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16));
+    return r;
+}
+static inline ap_lanes lanes_load_code(const int8_t *p)
+{
+    int8x16_t codes = vld1q_s8(p);
+    int16x8_t low = vmovl_s8(vget_low_s8(codes)), high = vmovl_s8(vget_high_s8(codes));
+    return (ap_lanes){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                       vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
+static inline ap_lanes lanes_load_code_some(const int8_t *p, uint32_t n)
+{
+    int8_t whole[16] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        whole[i] = p[i];
+    return lanes_load_code(whole);
+}
 static inline ap_lanes lanes_add(ap_lanes a, ap_lanes b)
 {
     AP_EACH_QUARTER a.v[i] = vaddq_f32(a.v[i], b.v[i]);

@@ -47,6 +47,24 @@ static inline ap_lanes lanes_load_half_some(const uint16_t *p, uint32_t n)
         whole[i] = p[i];
     return lanes_load_half(whole);
 }
+static inline __m256 lanes_widen_bf16(const uint16_t *p)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
+}
+static inline ap_lanes lanes_load_bf16(const uint16_t *p) { return (ap_lanes){lanes_widen_bf16(p), lanes_widen_bf16(p + 8)}; }
+static inline ap_lanes lanes_load_code(const int8_t *p)
+{
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return (ap_lanes){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+                      _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(codes, codes)))};
+}
+static inline ap_lanes lanes_load_code_some(const int8_t *p, uint32_t n)
+{
+    int8_t whole[16] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        whole[i] = p[i];
+    return lanes_load_code(whole);
+}
 static inline ap_lanes lanes_add(ap_lanes x, ap_lanes y)
 {
     return (ap_lanes){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};

@@ -34,6 +34,22 @@ static inline ap_lanes lanes_load_half_some(const uint16_t *p, uint32_t n)
         whole[i] = p[i];
     return lanes_load_half(whole);
 }
+static inline ap_lanes lanes_load_bf16(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
+}
+static inline ap_lanes lanes_load_code(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+static inline ap_lanes lanes_load_code_some(const int8_t *p, uint32_t n)
+{
+    int8_t whole[16] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        whole[i] = p[i];
+    return lanes_load_code(whole);
+}
 static inline ap_lanes lanes_add(ap_lanes x, ap_lanes y) { return _mm512_add_ps(x, y); }
 static inline ap_lanes lanes_sub(ap_lanes x, ap_lanes y) { return _mm512_sub_ps(x, y); }
 static inline ap_lanes lanes_mul(ap_lanes x, ap_lanes y) { return _mm512_mul_ps(x, y); }
