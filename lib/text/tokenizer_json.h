@@ -26,7 +26,7 @@ ap_status ap_tokenizer_json_read(ap_vocab_source *out, ap_arena *arena, ap_str t
 /* The same of what was parsed already. */
 ap_status ap_tokenizer_json_read_root(ap_vocab_source *out, ap_arena *arena, const json_t *root, ap_error *err);
 
-/* The way back, for byte-level BPE and SentencePiece BPE: adds the text to *out.  AP_E_UNSUPPORTED names what such a file cannot
+/* The way back: adds the text to *out.  AP_E_UNSUPPORTED names what such a file cannot
  * say, or this release does not. */
 ap_status ap_tokenizer_json_write(const ap_vocab_source *source, ap_buf *out, ap_error *err);
 

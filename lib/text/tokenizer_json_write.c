@@ -1,7 +1,8 @@
-/* tokenizer_json_write.c - a vocabulary's description as a tokenizer.json: byte-level BPE and SentencePiece BPE.
+/* tokenizer_json_write.c - a vocabulary's description as a tokenizer.json.
  *
- * Scores become merges: each way to put a token together from two others, by the rank of the whole, is what SentencePiece
- * does one pair at a time.
+ * Scores of SentencePiece BPE become merges: each way to put a token together from two others, by the rank of the whole, is
+ * what SentencePiece does one pair at a time.  The map of characters of a Unigram vocabulary becomes the component
+ * Precompiled, as its publishers write it (which looks characters up by graphemes).
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -20,6 +21,8 @@ typedef struct writer {
     ap_buf *out;
     ap_error *err;
 } writer;
+
+static int32_t type_of(const ap_vocab_source *s, uint32_t id) { return s->types && s->types[id] ? s->types[id] : AP_TOKEN_NORMAL; }
 
 /* ---- Text ---- */
 
@@ -93,28 +96,109 @@ static ap_status put_step(writer *w, ap_str step)
     return refuse(w, "the normalizer's step", step);
 }
 
+/* The steps of BERT that stand at the front of `steps`, in their order, as one component; how many there are in *taken. */
+static ap_status put_bert_steps(writer *w, const ap_str *steps, uint32_t count, uint32_t *taken)
+{
+    uint32_t i = 0;
+    bool clean = i < count && ap_str_is(steps[i], "clean");
+    i += clean;
+    bool chinese = i < count && ap_str_is(steps[i], "chinese");
+    i += chinese;
+    bool accents = i + 1 < count && ap_str_is(steps[i], "nfd") && ap_str_is(steps[i + 1], "drop_nonspacing");
+    i += accents ? 2 : 0;
+    *taken = 0;
+    if (i == 0)
+        return AP_OK;
+    bool lowercase = i < count && ap_str_is(steps[i], "lowercase");
+    *taken = i + lowercase;
+    return ap_buf_printf(w->out, w->err, "{\"type\":\"BertNormalizer\",\"clean_text\":%s,\"handle_chinese_chars\":%s,\"strip_accents\":%s,\"lowercase\":%s}",
+                         clean ? "true" : "false", chinese ? "true" : "false", accents ? "true" : "false", lowercase ? "true" : "false");
+}
+
+static ap_status put_charsmap(writer *w)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    ap_str map = w->source->charsmap;
+    AP_TRY(put(w, "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\""));
+    for (size_t i = 0; i < map.len; i += 3) {
+        size_t count = map.len - i < 3 ? map.len - i : 3;
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 3; k++)
+            bits = bits << 8 | (k < count ? (unsigned char)map.ptr[i + k] : 0);
+        char four[4] = {digits[bits >> 18], digits[bits >> 12 & 63], count > 1 ? digits[bits >> 6 & 63] : '=', count > 2 ? digits[bits & 63] : '='};
+        AP_TRY(ap_buf_add(w->out, four, 4, w->err));
+    }
+    return put(w, "\"}");
+}
+
+static bool is_spaced(const writer *w) { return w->source->kind == AP_VOCAB_SPM || w->source->kind == AP_VOCAB_UNIGRAM; }
+
+/* Runs of spaces become one and none is left at the ends: words, each with one space before it. */
+static bool has_words_only(const writer *w)
+{
+    const ap_vocab_source *s = w->source;
+    return s->remove_extra_spaces < 0 ? s->kind == AP_VOCAB_UNIGRAM : s->remove_extra_spaces > 0;
+}
+
 static bool is_metaspace(const writer *w)
 {
-    return w->source->kind == AP_VOCAB_SPM && ap_tokenizer_adds_space(w->tokenizer) && w->source->space_prefix != AP_SPACE_EACH;
+    return is_spaced(w) && ap_tokenizer_adds_space(w->tokenizer) && (w->source->space_prefix != AP_SPACE_EACH || has_words_only(w));
+}
+
+/* Words are cut apart before they are looked up, so no token may reach from one into the next. */
+static ap_status check_words(writer *w)
+{
+    const ap_vocab_source *s = w->source;
+    bool cuts = s->split_count == 1 && ap_split_scanner(s->split[0]) == AP_SCAN_METASPACE;
+    if (s->kind == AP_VOCAB_WORDPIECE || s->kind == AP_VOCAB_BPE || !has_words_only(w))
+        return AP_OK;
+    if (!ap_tokenizer_adds_space(w->tokenizer) || s->space_prefix == AP_SPACE_FIRST || (s->split_count && !cuts))
+        return refuse(w, "the removal of", AP_STR("extra spaces"));
+    for (uint32_t id = 0; id < s->token_count && !cuts; id++) {
+        bool is_spelled = type_of(s, id) == AP_TOKEN_NORMAL || type_of(s, id) == AP_TOKEN_USER_DEFINED;
+        if (is_spelled && s->tokens[id].len > 3 && memmem(s->tokens[id].ptr + 3, s->tokens[id].len - 3, AP_METASPACE, 3))
+            return refuse(w, "a token of several words,", s->tokens[id]);
+    }
+    return AP_OK;
+}
+
+static ap_status put_steps(writer *w, const ap_str *steps, uint32_t count)
+{
+    uint32_t taken;
+    for (uint32_t i = 0; i < count; i += taken) {
+        bool is_map = ap_str_is(steps[i], "charsmap") || ap_str_is(steps[i], "charsmap_graphemes");
+        AP_TRY(put(w, i ? "," : ""));
+        AP_TRY(put_bert_steps(w, steps + i, count - i, &taken));
+        if (taken == 0)
+            AP_TRY(is_map ? put_charsmap(w) : put_step(w, steps[i]));
+        taken += taken == 0;
+    }
+    return AP_OK;
 }
 
 static ap_status put_normalizer(writer *w)
 {
+    static const ap_str bert[] = {{"clean", 5}, {"chinese", 7}, {"nfd", 3}, {"drop_nonspacing", 15}, {"lowercase", 9}}, mapped[] = {{"charsmap", 8}};
     const ap_vocab_source *s = w->source;
-    bool is_spm = s->kind == AP_VOCAB_SPM, has_spaces = is_spm && !is_metaspace(w);
-    if (s->charsmap.len)
-        return refuse(w, "the precompiled map of", AP_STR("SentencePiece"));
-    if (s->remove_extra_spaces > 0)
-        return refuse(w, "the removal of", AP_STR("extra spaces"));
-    if (s->normalizer_count == 0 && !has_spaces)
+    const ap_str *steps = s->normalizer;
+    uint32_t count = s->normalizer_count;
+    bool has_spaces = is_spaced(w) && !is_metaspace(w);
+    AP_TRY(check_words(w));
+    if (!steps && s->kind == AP_VOCAB_WORDPIECE) { /* what a description leaves out */
+        steps = bert;
+        count = sizeof bert / sizeof bert[0];
+    } else if (!steps && s->charsmap.len) {
+        steps = mapped;
+        count = 1;
+    }
+    if (count && is_metaspace(w) && has_words_only(w) && ap_str_is(steps[count - 1], "spaces"))
+        count--; /* the cut into words takes every kind of space away */
+    if (count == 0 && !has_spaces)
         return put(w, "null");
     AP_TRY(put(w, "{\"type\":\"Sequence\",\"normalizers\":["));
-    for (uint32_t i = 0; i < s->normalizer_count; i++) {
-        AP_TRY(put(w, i ? "," : ""));
-        AP_TRY(put_step(w, s->normalizer[i]));
-    }
+    AP_TRY(put_steps(w, steps, count));
     if (has_spaces) {
-        AP_TRY(put(w, s->normalizer_count ? "," : ""));
+        AP_TRY(put(w, count ? "," : ""));
         if (ap_tokenizer_adds_space(w->tokenizer))
             AP_TRY(put(w, "{\"type\":\"Prepend\",\"prepend\":\"" AP_METASPACE "\"},"));
         AP_TRY(put_replace(w, AP_STR(" "), AP_STR(AP_METASPACE)));
@@ -131,6 +215,11 @@ static ap_status put_stage(writer *w, ap_str expression)
         [AP_SPLIT_DROP_GAPS] = "\"Removed\",\"invert\":true", [AP_SPLIT_GLUE_BEFORE] = "\"MergedWithPrevious\",\"invert\":false",
         [AP_SPLIT_GLUE_AFTER] = "\"MergedWithNext\",\"invert\":false", [AP_SPLIT_JOIN] = "\"Contiguous\",\"invert\":false"};
     ap_split_mode mode = ap_split_take_mode(&expression);
+    /* Under these names the package means other characters than under the expressions. */
+    if (ap_split_scanner(expression) == AP_SCAN_SPACE && mode == AP_SPLIT_DROP_MATCHES)
+        return put(w, "{\"type\":\"WhitespaceSplit\"}");
+    if (ap_split_scanner(expression) == AP_SCAN_WORDS && mode == AP_SPLIT_DROP_GAPS)
+        return put(w, "{\"type\":\"Whitespace\"}");
     if (ap_split_scanner(expression) == AP_SCAN_BYTE_DIGITS)
         return refuse(w, "the stage behind bytes", expression);
     AP_TRY(put(w, "{\"type\":\"Split\",\"pattern\":{\"Regex\":"));
@@ -163,8 +252,7 @@ static ap_status put_pre_tokenizer(writer *w)
 {
     const ap_vocab_source *s = w->source;
     uint32_t count;
-    bool adds_space = ap_tokenizer_adds_space(w->tokenizer);
-    if (s->kind == AP_VOCAB_BPE && adds_space) { /* the space goes before the first word, so bytes come first */
+    if (s->kind == AP_VOCAB_BPE && s->add_space_prefix > 0) { /* the space goes before the first word, so bytes come first */
         bool is_plain = s->split_count == 0 && s->split;
         bool is_gpt2 = s->split_count == 1 ? ap_split_scanner(s->split[0]) == AP_SCAN_GPT2
                                            : !s->split && ap_split_find(s->pre) == ap_split_find(AP_STR("gpt-2"));
@@ -174,13 +262,17 @@ static ap_status put_pre_tokenizer(writer *w)
                               : "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":false}");
     }
     if (is_metaspace(w)) {
-        bool splits = s->split_count == 1 && ap_split_scanner(s->split[0]) == AP_SCAN_METASPACE;
+        bool has_words = has_words_only(w), splits = has_words || (s->split_count == 1 && ap_split_scanner(s->split[0]) == AP_SCAN_METASPACE);
         if (s->split_count && !splits)
             return refuse(w, "the pre-tokenizer's stage", s->split[0]);
-        return ap_buf_printf(w->out, w->err, "{\"type\":\"Metaspace\",\"replacement\":\"" AP_METASPACE "\",\"prepend_scheme\":\"%s\",\"split\":%s}",
-                             s->space_prefix == AP_SPACE_FIRST ? "first" : "always", splits ? "true" : "false");
+        AP_TRY(put(w, has_words ? "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"}," : ""));
+        AP_TRY(ap_buf_printf(w->out, w->err, "{\"type\":\"Metaspace\",\"replacement\":\"" AP_METASPACE "\",\"prepend_scheme\":\"%s\",\"split\":%s}",
+                             s->space_prefix == AP_SPACE_FIRST ? "first" : "always", splits ? "true" : "false"));
+        return put(w, has_words ? "]}" : "");
     }
-    if (s->kind == AP_VOCAB_SPM && s->split_count == 0)
+    if (s->kind == AP_VOCAB_WORDPIECE && s->split_count == 0)
+        return put(w, "{\"type\":\"BertPreTokenizer\"}");
+    if (s->split_count == 0 && s->kind != AP_VOCAB_BPE)
         return put(w, "null");
     AP_TRY(put(w, "{\"type\":\"Sequence\",\"pretokenizers\":["));
     AP_TRY(put_stages(w, &count));
@@ -193,11 +285,11 @@ static ap_status put_pre_tokenizer(writer *w)
 
 /* ---- Post-processor, decoder ---- */
 
-static ap_status put_special(writer *w, int32_t id)
+static ap_status put_special(writer *w, int32_t id, unsigned type)
 {
     AP_TRY(put(w, "{\"SpecialToken\":{\"id\":"));
     AP_TRY(put_string(w, w->source->tokens[id]));
-    return put(w, ",\"type_id\":0}}");
+    return ap_buf_printf(w->out, w->err, ",\"type_id\":%u}}", type);
 }
 
 static ap_status put_special_entry(writer *w, int32_t id)
@@ -210,17 +302,29 @@ static ap_status put_special_entry(writer *w, int32_t id)
     return put(w, "]}");
 }
 
-static ap_status put_sequences(writer *w, int32_t bos, int32_t eos, const char *text)
+/* A text and what stands around it; id below 0: nothing. */
+static ap_status put_sequence(writer *w, int32_t before, char name, unsigned type, int32_t behind, unsigned behind_type)
 {
-    if (bos >= 0) {
-        AP_TRY(put_special(w, bos));
+    if (before >= 0) {
+        AP_TRY(put_special(w, before, 0));
         AP_TRY(put(w, ","));
     }
-    AP_TRY(put(w, text));
-    if (eos < 0)
+    AP_TRY(ap_buf_printf(w->out, w->err, "{\"Sequence\":{\"id\":\"%c\",\"type_id\":%u}}", name, type));
+    if (behind < 0)
         return AP_OK;
     AP_TRY(put(w, ","));
-    return put_special(w, eos);
+    return put_special(w, behind, behind_type);
+}
+
+/* Of two texts no description speaks, so it is as the families do: BERT (whose begin is [CLS]) ends both and gives the second
+ * another type; RoBERTa begins the second with an end; others treat each like a text alone. */
+static ap_status put_pair_template(writer *w, int32_t bos, int32_t eos)
+{
+    bool is_bert = bos >= 0 && eos >= 0 && ap_str_is(w->source->tokens[bos], "[CLS]");
+    bool is_roberta = bos >= 0 && eos >= 0 && !is_bert;
+    AP_TRY(put_sequence(w, bos, 'A', 0, eos, 0));
+    AP_TRY(put(w, ","));
+    return put_sequence(w, is_bert ? -1 : is_roberta ? eos : bos, 'B', !is_roberta, eos, is_bert);
 }
 
 static ap_status put_post_processor(writer *w)
@@ -230,11 +334,9 @@ static ap_status put_post_processor(writer *w)
         return put(w, w->source->kind == AP_VOCAB_BPE ? "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":false,\"use_regex\":true}"
                                                       : "null");
     AP_TRY(put(w, "{\"type\":\"TemplateProcessing\",\"single\":["));
-    AP_TRY(put_sequences(w, bos, eos, "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"));
+    AP_TRY(put_sequence(w, bos, 'A', 0, eos, 0));
     AP_TRY(put(w, "],\"pair\":["));
-    AP_TRY(put_sequences(w, bos, eos, "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"));
-    AP_TRY(put(w, ","));
-    AP_TRY(put_sequences(w, bos, eos, "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}"));
+    AP_TRY(put_pair_template(w, bos, eos));
     AP_TRY(put(w, "],\"special_tokens\":{"));
     if (bos >= 0)
         AP_TRY(put_special_entry(w, bos));
@@ -249,6 +351,9 @@ static ap_status put_decoder(writer *w)
 {
     if (w->source->kind == AP_VOCAB_BPE)
         return put(w, "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true}");
+    if (w->source->kind == AP_VOCAB_WORDPIECE)
+        return ap_buf_printf(w->out, w->err, "{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":%s}",
+                             w->source->decode & AP_DECODE_TIDY ? "true" : "false");
     AP_TRY(put(w, "{\"type\":\"Sequence\",\"decoders\":["));
     if (w->source->decode & AP_DECODE_DROP_FIRST_SPACES)
         return put(w, "{\"type\":\"ByteFallback\"},{\"type\":\"Metaspace\",\"replacement\":\"" AP_METASPACE
@@ -261,8 +366,6 @@ static ap_status put_decoder(writer *w)
 }
 
 /* ---- Tokens ---- */
-
-static int32_t type_of(const ap_vocab_source *s, uint32_t id) { return s->types ? s->types[id] : AP_TOKEN_NORMAL; }
 
 static ap_status put_added(writer *w)
 {
@@ -293,14 +396,57 @@ static uint32_t spelled_count(const ap_vocab_source *s)
     return count;
 }
 
+/* Of WordPiece: a description marks what begins a word, such a file what continues one.  (Special tokens, and what other
+ * writers take for one by its brackets, have no mark in either.) */
+static ap_status spell(const ap_vocab_source *s, uint32_t id, ap_buf *out, ap_error *err)
+{
+    ap_str text = s->tokens[id];
+    bool is_special = text.len > 1 && text.ptr[0] == '[' && text.ptr[text.len - 1] == ']';
+    ap_buf_clear(out);
+    if (s->kind == AP_VOCAB_WORDPIECE && type_of(s, id) == AP_TOKEN_NORMAL && !is_special) {
+        if (ap_str_starts(text, AP_STR(AP_METASPACE)))
+            text = (ap_str){text.ptr + 3, text.len - 3};
+        else
+            AP_TRY(ap_buf_add_str(out, AP_STR("##"), err));
+    }
+    return ap_buf_add_str(out, text, err);
+}
+
+/* A Unigram vocabulary is a list without holes: a row without a token gets a text that is in no text, for it has a space. */
+static ap_status put_scored(writer *w, uint32_t id, float least)
+{
+    bool is_hole = type_of(w->source, id) == AP_TOKEN_UNUSED;
+    AP_TRY(put(w, id ? ",\n[" : "\n["));
+    if (is_hole)
+        AP_TRY(ap_buf_printf(w->out, w->err, "\"[PAD %u]\"", id));
+    else
+        AP_TRY(put_string(w, w->source->tokens[id]));
+    return ap_buf_printf(w->out, w->err, ",%.9g]", (double)(is_hole ? least : w->source->scores[id]));
+}
+
 static ap_status put_vocab(writer *w)
 {
-    for (uint32_t id = 0; id < spelled_count(w->source); id++) {
-        AP_TRY(put(w, id ? ",\n" : "\n"));
-        AP_TRY(put_string(w, w->source->tokens[id]));
-        AP_TRY(ap_buf_printf(w->out, w->err, ":%u", id));
+    const ap_vocab_source *s = w->source;
+    ap_buf text = {0};
+    ap_status status = AP_OK;
+    float least = 0;
+    for (uint32_t id = 0; s->kind == AP_VOCAB_UNIGRAM && id < s->token_count; id++)
+        least = s->scores[id] < least && type_of(s, id) == AP_TOKEN_NORMAL ? s->scores[id] : least;
+    for (uint32_t id = 0; id < spelled_count(s) && status == AP_OK; id++) {
+        if (s->kind == AP_VOCAB_UNIGRAM) {
+            status = put_scored(w, id, least);
+            continue;
+        }
+        status = put(w, id ? ",\n" : "\n");
+        if (status == AP_OK)
+            status = spell(s, id, &text, w->err);
+        if (status == AP_OK)
+            status = put_string(w, ap_buf_str(&text));
+        if (status == AP_OK)
+            status = ap_buf_printf(w->out, w->err, ":%u", id);
     }
-    return AP_OK;
+    ap_buf_deinit(&text);
+    return status;
 }
 
 /* ---- Merges ---- */
@@ -408,7 +554,29 @@ static bool has_bytes(const ap_vocab_source *s)
     return false;
 }
 
-static ap_status put_model(writer *w)
+static ap_status put_unigram(writer *w)
+{
+    const ap_vocab_source *s = w->source;
+    AP_TRY(put(w, "{\"type\":\"Unigram\",\"unk_id\":"));
+    AP_TRY(s->unk >= 0 ? ap_buf_printf(w->out, w->err, "%d", s->unk) : put(w, "null"));
+    AP_TRY(ap_buf_printf(w->out, w->err, ",\"byte_fallback\":%s,\"vocab\":[", has_bytes(s) ? "true" : "false"));
+    AP_TRY(put_vocab(w));
+    return put(w, "]}");
+}
+
+static ap_status put_wordpiece(writer *w)
+{
+    const ap_vocab_source *s = w->source;
+    if (s->unk < 0)
+        return refuse(w, "a vocabulary without", AP_STR("an unknown token"));
+    AP_TRY(put(w, "{\"type\":\"WordPiece\",\"unk_token\":"));
+    AP_TRY(put_string(w, s->tokens[s->unk]));
+    AP_TRY(put(w, ",\"continuing_subword_prefix\":\"##\",\"max_input_chars_per_word\":100,\"vocab\":{"));
+    AP_TRY(put_vocab(w));
+    return put(w, "}}");
+}
+
+static ap_status put_bpe(writer *w)
 {
     const ap_vocab_source *s = w->source;
     bool is_spm = s->kind == AP_VOCAB_SPM;
@@ -439,19 +607,62 @@ static ap_status put_all(writer *w)
     AP_TRY(put(w, ",\n\"decoder\":"));
     AP_TRY(put_decoder(w));
     AP_TRY(put(w, ",\n\"model\":"));
-    AP_TRY(put_model(w));
+    AP_TRY(w->source->kind == AP_VOCAB_UNIGRAM ? put_unigram(w) : w->source->kind == AP_VOCAB_WORDPIECE ? put_wordpiece(w) : put_bpe(w));
     return put(w, "}\n");
+}
+
+/* ---- The proof ---- */
+
+static bool is_same_type(const ap_vocab_source *a, const ap_vocab_source *b, uint32_t id)
+{
+    int32_t x = type_of(a, id), y = type_of(b, id);
+    return x == y || (int32_t)id == a->unk || (x == AP_TOKEN_UNKNOWN && y == AP_TOKEN_CONTROL);
+}
+
+static ap_status compare(writer *w, const ap_vocab_source *read, ap_buf buffers[2])
+{
+    const ap_vocab_source *s = w->source;
+    bool is_same = read->token_count >= spelled_count(s) && read->unk == s->unk;
+    for (uint32_t id = 0; id < spelled_count(s) && is_same; id++) {
+        bool is_hole = type_of(s, id) == AP_TOKEN_UNUSED;
+        AP_TRY(spell(s, id, &buffers[0], w->err));
+        AP_TRY(spell(read, id, &buffers[1], w->err));
+        is_same = is_hole || (is_same_type(s, read, id) && ap_str_equal(ap_buf_str(&buffers[0]), ap_buf_str(&buffers[1])));
+        if (!is_same)
+            return ap_fail(w->err, AP_E_UNSUPPORTED, "token %u of the vocabulary, '%.*s', is one that tokenizer.json cannot say", id,
+                           (int)(s->tokens[id].len < 60 ? s->tokens[id].len : 60), s->tokens[id].ptr);
+    }
+    return is_same ? AP_OK : ap_fail(w->err, AP_E_UNSUPPORTED, "the vocabulary has unknown tokens or rows that tokenizer.json cannot say");
+}
+
+/* Marks of words and holes make two ways to say the same: what was written is read, and must be the same vocabulary. */
+static ap_status read_back(writer *w, ap_str text)
+{
+    ap_arena arena = {0};
+    ap_vocab_source read;
+    ap_tokenizer *tokenizer = NULL;
+    ap_buf buffers[2] = {{0}};
+    ap_status status = ap_tokenizer_json_read(&read, &arena, text, w->err);
+    if (status == AP_OK)
+        status = compare(w, &read, buffers);
+    if (status == AP_OK)
+        status = ap_tokenizer_create(&tokenizer, &read, w->err);
+    ap_tokenizer_destroy(&tokenizer);
+    ap_buf_deinit(&buffers[0]);
+    ap_buf_deinit(&buffers[1]);
+    ap_arena_deinit(&arena);
+    return status;
 }
 
 ap_status ap_tokenizer_json_write(const ap_vocab_source *source, ap_buf *out, ap_error *err)
 {
-    if (source->kind != AP_VOCAB_BPE && source->kind != AP_VOCAB_SPM)
-        return ap_fail(err, AP_E_UNSUPPORTED, "the tokenizer is %s, which this release does not write to a tokenizer.json; it has BPE",
-                       source->kind == AP_VOCAB_UNIGRAM ? "Unigram" : "WordPiece");
     ap_tokenizer *tokenizer;
+    size_t before = out->len;
     AP_TRY(ap_tokenizer_create(&tokenizer, source, err));
     writer w = {.source = source, .tokenizer = tokenizer, .out = out, .err = err};
     ap_status status = put_all(&w);
+    if (status == AP_OK && (source->kind == AP_VOCAB_UNIGRAM || source->kind == AP_VOCAB_WORDPIECE))
+        status = read_back(&w, (ap_str){out->ptr + before, out->len - before});
     ap_tokenizer_destroy(&tokenizer);
     return status;
 }
