@@ -113,6 +113,9 @@ static ap_status write_file(job *j, const char *target, ap_convert_report *repor
 
 /* ---- A folder ---- */
 
+/* Where the only file within a folder of the folder stands. */
+#define POOLING_FOLDER "1_Pooling"
+
 /* Its files stay without names until all are written; then they get a folder, which gets its name. */
 typedef struct new_folder {
     const char *target;
@@ -134,7 +137,7 @@ static ap_status add_file(new_folder *f, const char *name, ap_error *err)
 static ap_status take_documents(new_folder *f, const ap_buf *reply, ap_error *err)
 {
     static const char *const known[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-                                        "model.safetensors.index.json"};
+                                        "model.safetensors.index.json", "modules.json", POOLING_FOLDER "/config.json"};
     enum { KNOWN = sizeof known / sizeof known[0] };
     bool is_there[KNOWN] = {false};
     for (size_t at = 0; at < reply->len;) {
@@ -191,8 +194,13 @@ static ap_status publish(new_folder *f, ap_error *err)
             return ap_fail(err, AP_E_IO, "'%.400s' cannot be written: %s", f->target, strerror(errno));
     if (!mkdtemp(temporary))
         return ap_fail(err, AP_E_IO, "'%.400s' cannot be created: %s", temporary, strerror(errno));
+    char pooling[sizeof temporary + sizeof POOLING_FOLDER];
+    (void)snprintf(pooling, sizeof pooling, "%s/" POOLING_FOLDER, temporary);
     ap_status status = AP_OK;
     unsigned done = 0;
+    for (unsigned i = 0; i < f->count && status == AP_OK; i++)
+        if (strchr(f->names[i], '/') && mkdir(pooling, 0755) != 0)
+            status = ap_fail(err, AP_E_IO, "'%.400s' cannot be created: %s", pooling, strerror(errno));
     for (; done < f->count && status == AP_OK; done++) {
         ap_file_new *file = &f->files[done];
         char name[NAME_BYTES]; /* a copy: both stand in *f */
@@ -208,6 +216,7 @@ static ap_status publish(new_folder *f, ap_error *err)
         return ap_file_sync_folder_of(f->target, err);
     for (unsigned i = 0; i < done; i++)
         (void)unlink(f->files[i].path);
+    (void)rmdir(pooling);
     (void)rmdir(temporary);
     return status;
 }

@@ -4,6 +4,7 @@
 static const ap_arch *const architectures[] = {
     &ap_arch_bert,
     &ap_arch_roberta,
+    &ap_arch_xlm_roberta,
     &ap_arch_modern_bert,
     &ap_arch_bloom,
     &ap_arch_falcon,
@@ -38,6 +39,15 @@ const ap_arch *ap_arch_find_class(ap_str name)
             if (ap_str_is(name, *c))
                 return architectures[i];
     return NULL;
+}
+
+const ap_arch *ap_arch_find_folder(const ap_arch *arch, ap_str vocab_model)
+{
+    for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++)
+        if (architectures[i]->hf.vocab_model && strcmp(architectures[i]->name, arch->name) == 0 &&
+            ap_str_is(vocab_model, architectures[i]->hf.vocab_model))
+            return architectures[i];
+    return arch;
 }
 
 const char *ap_arch_class_names(void)

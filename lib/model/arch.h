@@ -231,6 +231,9 @@ typedef struct ap_config_key {
     float usual;                  /* of a number that is absent; 0: the key is left out then */
 } ap_config_key;
 
+/* In class_keys: the class of models with a head. */
+#define AP_CONFIG_LABELS "classifier.output_labels"
+
 /* Names that the families around Llama share. */
 #define AP_CONFIG_KEYS_LLAMA                                                          \
     {"num_hidden_layers", "block_count", AP_CONFIG_U32},                              \
@@ -249,8 +252,9 @@ typedef struct ap_hf_family {
     /* For writing a folder.  Of each class its "model_type", and the number that only models of the class have, a key
      * behind "<architecture>."; NULL: all have it.  The last class that fits is the model's. */
     const char *model_types[4], *class_keys[4];
-    /* What config.json calls these here; NULL: rope_theta, partial_rotary_factor, attention_bias. */
-    const char *rope_base_name, *rope_share_name, *bias_name;
+    /* What config.json calls these here; NULL: rope_theta, rope_local_base_freq, partial_rotary_factor, attention_bias. */
+    const char *rope_base_name, *rope_local_name, *rope_share_name, *bias_name;
+    const char *vocab_model; /* of families that share a name in GGUF: whose tokenizer.ggml.model this is; NULL: there is no other */
     /* Says in config.json what tells the members of a family apart, before the keys are written, and gives back which of the
      * alternatives of hf_name they use; NULL: the first. */
     unsigned (*describe)(json_t *config, const ap_hparams *sizes, bool has_attn_norm);
@@ -297,7 +301,7 @@ typedef struct ap_arch {
     ap_hf_family hf; /* no classes: folders of this family are not read */
 } ap_arch;
 
-extern const ap_arch ap_arch_bert, ap_arch_roberta, ap_arch_modern_bert, ap_arch_bloom, ap_arch_falcon, ap_arch_gemma, ap_arch_gemma2, ap_arch_gemma3, ap_arch_gpt2,
+extern const ap_arch ap_arch_bert, ap_arch_roberta, ap_arch_xlm_roberta, ap_arch_modern_bert, ap_arch_bloom, ap_arch_falcon, ap_arch_gemma, ap_arch_gemma2, ap_arch_gemma3, ap_arch_gpt2,
     ap_arch_gpt_oss, ap_arch_gptneox, ap_arch_llama, ap_arch_olmo, ap_arch_olmo2, ap_arch_phi3,
     ap_arch_qwen2, ap_arch_qwen3, ap_arch_qwen3moe, ap_arch_smollm3;
 
@@ -308,5 +312,7 @@ const char *ap_arch_names(void);
 /* By a name in the "architectures" of config.json. */
 const ap_arch *ap_arch_find_class(ap_str name);
 const char *ap_arch_class_names(void);
+/* Of families that share the name of `arch` in GGUF, the one whose vocabularies are of this kind; `arch` if there is none. */
+const ap_arch *ap_arch_find_folder(const ap_arch *arch, ap_str vocab_model);
 
 #endif

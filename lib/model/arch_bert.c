@@ -48,7 +48,8 @@
     {"intermediate_size", "feed_forward_length", AP_CONFIG_U32},                                                           \
     {"num_attention_heads", "attention.head_count", AP_CONFIG_U32},                                                        \
     {"vocab_size", "vocab_size", AP_CONFIG_U32},                                                                           \
-    {"problem_type", NULL, AP_CONFIG_TEXT, .must = "single_label_classification|multi_label_classification|regression"}
+    {"problem_type", "classifier.problem_type", AP_CONFIG_TEXT, .only_if = "problem_type",                                 \
+     .must = "single_label_classification|multi_label_classification|regression"}
 #define GELU "gelu|gelu_fast|gelu_new|gelu_pytorch_tanh"
 #define KEYS_BERT                                                                                                          \
     KEYS_ENCODER,                                                                                                          \
@@ -81,6 +82,9 @@ const ap_arch ap_arch_bert = {
     .tensors = bert_tensors,
     .tensor_count = AP_COUNT_OF(bert_tensors),
     .hf = {.classes = {"BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification"},
+           .model_types = {"bert", NULL, NULL, "bert"},
+           .class_keys = {[3] = AP_CONFIG_LABELS},
+           .vocab_model = "bert",
            .layers = "bert.encoder.layer.",
            .root = "bert.",
            .idle = "pooler.|embeddings.position_ids|cls.",
@@ -95,19 +99,23 @@ static const ap_tensor_rule roberta_tensors[] = {
 
 static const ap_config_key roberta_keys[] = {KEYS_BERT};
 
-const ap_arch ap_arch_roberta = {
-    ARCH_BERT,
-    .tensors = roberta_tensors,
-    .tensor_count = AP_COUNT_OF(roberta_tensors),
-    .hf = {.classes = {"RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification", "XLMRobertaModel",
-                       "XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification"},
-           .layers = "roberta.encoder.layer.",
-           .root = "roberta.",
-           .are_positions_behind_padding = true,
-           .idle = "pooler.|embeddings.position_ids|lm_head.",
-           .keys = roberta_keys,
-           .key_count = AP_COUNT_OF(roberta_keys)},
-};
+#define ARCH_ROBERTA                                                                                                       \
+    ARCH_BERT,                                                                                                             \
+    .tensors = roberta_tensors,                                                                                            \
+    .tensor_count = AP_COUNT_OF(roberta_tensors)
+#define HF_ROBERTA(prefix, type)                                                                                           \
+    .classes = {prefix "Model", prefix "ForMaskedLM", prefix "ForSequenceClassification"},                                 \
+    .model_types = {type, NULL, type},                                                                                     \
+    .class_keys = {[2] = AP_CONFIG_LABELS},                                                                                \
+    .layers = "roberta.encoder.layer.",                                                                                    \
+    .root = "roberta.",                                                                                                    \
+    .are_positions_behind_padding = true,                                                                                  \
+    .idle = "pooler.|embeddings.position_ids|lm_head.",                                                                    \
+    .keys = roberta_keys,                                                                                                  \
+    .key_count = AP_COUNT_OF(roberta_keys)
+
+const ap_arch ap_arch_roberta = {ARCH_ROBERTA, .hf = {HF_ROBERTA("Roberta", "roberta"), .vocab_model = "gpt2"}};
+const ap_arch ap_arch_xlm_roberta = {ARCH_ROBERTA, .hf = {HF_ROBERTA("XLMRoberta", "xlm-roberta"), .vocab_model = "t5"}};
 
 #define WEIGHT(role, fused, fused_name, gguf, columns, rows, folder, hf_rows)                                              \
     {role, gguf ".weight", columns, rows, false, folder ".weight", hf_rows, fused, fused_name ".weight"},                  \
@@ -162,6 +170,10 @@ const ap_arch ap_arch_modern_bert = {
     .tensors = modern_tensors,
     .tensor_count = AP_COUNT_OF(modern_tensors),
     .hf = {.classes = {"ModernBertModel", "ModernBertForMaskedLM", "ModernBertForSequenceClassification"},
+           .model_types = {"modernbert", NULL, "modernbert"},
+           .class_keys = {[2] = AP_CONFIG_LABELS},
+           .rope_base_name = "global_rope_theta",
+           .rope_local_name = "local_rope_theta",
            .layers = "model.layers.",
            .root = "model.",
            .idle = "head.|decoder.",

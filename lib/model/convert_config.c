@@ -88,6 +88,9 @@ static const size_field fields[] = {
     FIELD("rope.freq_base_swa", rope_local.divisor, NUMBER),
     FIELD("rope.dimension_count", rope_width, WHOLE),
     FIELD("embedding_scale", embedding_scale, NUMBER),
+    FIELD("pooling_type", pooling, WHOLE),
+    FIELD("token_type_count", type_count, WHOLE),
+    FIELD(AP_CONFIG_LABELS, label_count, WHOLE),
 };
 enum { FIELD_COUNT = sizeof fields / sizeof fields[0] };
 
@@ -111,10 +114,24 @@ static const size_field *find_field(const char *key)
 
 static bool is_true(const config *c, const char *path) { return path && json_is_true(json_object_get(c->json, path)); }
 
+/* Of encoders, which have a number for it: where one of so many layers sees everything, so many; else 0. */
+static uint32_t period_of(const config *c)
+{
+    const ap_hparams *s = c->sizes;
+    for (uint32_t period = 1; c->arch->is_encoder && s->window && period <= s->layer_count; period++) {
+        uint32_t i = 0;
+        while (i < s->layer_count && s->is_sliding[i] == (i % period != c->arch->window_open))
+            i++;
+        if (i == s->layer_count)
+            return period;
+    }
+    return 0;
+}
+
 static ap_status put_layers(config *c, const ap_config_key *k)
 {
     bool is_rope = strcmp(k->gguf, "rope.layer_pattern") == 0;
-    if (!is_rope && c->sizes->window == 0)
+    if (!is_rope && (c->sizes->window == 0 || period_of(c)))
         return AP_OK;
     json_t *list = json_array();
     for (uint32_t i = 0; i < c->sizes->layer_count; i++) {
@@ -131,6 +148,8 @@ static ap_status put_text(config *c, const ap_config_key *k)
     (void)snprintf(name, sizeof name, "%s.%s", c->arch->name, k->gguf ? k->gguf : "");
     if (k->gguf && ap_gguf_find(c->keys, ap_str_from(name)))
         AP_TRY(ap_gguf_get_str(c->keys, name, &text, c->err));
+    else if (k->only_if)
+        return AP_OK;
     return text.len ? put(c, k->config, json_stringn(text.ptr, text.len)) : AP_OK;
 }
 
@@ -157,6 +176,8 @@ static ap_status put_key(config *c, const ap_config_key *k)
         return put_text(c, k);
     if (k->kind == AP_CONFIG_LAYERS)
         return put_layers(c, k);
+    if (strcmp(k->gguf, "attention.sliding_window_pattern") == 0)
+        return period_of(c) ? put(c, k->config, json_integer(period_of(c))) : AP_OK;
     const size_field *f = find_field(k->gguf);
     bool is_other_norm = strcmp(k->gguf, c->arch->norm == AP_NORM_RMS ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon") == 0;
     if (!f || is_other_norm || k->kind == AP_CONFIG_FOURFOLD)
@@ -274,7 +295,7 @@ static ap_status put_rope(config *c)
         return AP_OK;
     AP_TRY(put(c, name_of(c->arch->hf.rope_base_name, "rope_theta"), real_of(s->rope.base)));
     if (c->arch->rope_local_base > 0)
-        AP_TRY(put(c, "rope_local_base_freq", real_of(s->rope_local.base)));
+        AP_TRY(put(c, name_of(c->arch->hf.rope_local_name, "rope_local_base_freq"), real_of(s->rope_local.base)));
     if (s->rope_width != s->head_width || c->arch->hf.rope_share_name) { /* there the usual share is another one */
         /* Rounded up, so that the product, cut to a whole number, is the width again. */
         float share = nextafterf((float)s->rope_width / (float)s->head_width, 2);
@@ -306,6 +327,10 @@ static ap_status put_biases(config *c)
     for (size_t i = 0; i < c->arch->tensor_count; i++) {
         const ap_tensor_rule *rule = &c->arch->tensors[i];
         bool is_q = rule->role == AP_ROLE_Q_BIAS, is_up = rule->role == AP_ROLE_UP_BIAS;
+        if (rule->is_optional && rule->role == AP_ROLE_HEAD_BIAS)
+            AP_TRY(put(c, "classifier_bias", json_boolean(c->tensors->has_head_bias)));
+        if (rule->is_optional && rule->role == AP_ROLE_HEAD_NORM_BIAS)
+            AP_TRY(put(c, "norm_bias", json_boolean(c->tensors->has_norm_bias)));
         if (!rule->is_optional || (!is_q && !is_up))
             continue;
         if (is_q)
@@ -338,6 +363,8 @@ static ap_status fill(config *c)
     for (size_t i = 0; i < c->arch->hf.key_count; i++)
         AP_TRY(put_key(c, &c->arch->hf.keys[i]));
     AP_TRY(put_biases(c));
+    if (c->arch->is_encoder)
+        AP_TRY(ap_convert_encoder_config(c->json, c->arch, c->sizes, c->keys, c->tensors->positions_skipped, c->err));
     return put_rope(c);
 }
 
@@ -360,7 +387,8 @@ static ap_status compare(const config *c, const ap_hparams *read)
     for (size_t i = 0; i < FIELD_COUNT; i++) {
         double have = size_of(read, &fields[i]), want = size_of(c->sizes, &fields[i]);
         bool is_near = fields[i].kind == NUMBER && fabs(have - want) <= 1e-6 * fabs(want); /* a quotient, rounded once more */
-        if (have != want && !is_near)
+        bool is_idle = !c->arch->is_encoder && fields[i].offset == offsetof(ap_hparams, pooling) && want == AP_POOLING_NONE; /* of text */
+        if (have != want && !is_near && !is_idle)
             return ap_fail(c->err, AP_E_UNSUPPORTED, "'%s' is %g, which the config.json of this family cannot say: it would be read as %g",
                            fields[i].key, want, have);
     }
@@ -370,6 +398,22 @@ static ap_status compare(const config *c, const ap_hparams *read)
     return read->activation == c->sizes->activation
                ? AP_OK
                : ap_fail(c->err, AP_E_UNSUPPORTED, "the model's activation is one that the config.json of this family cannot say");
+}
+
+/* The pooling stands in a file of its own. */
+static ap_status write_encoder(const config *c, const ap_arch *arch, ap_gguf_writer *writer)
+{
+    json_t *pooling;
+    AP_TRY(ap_convert_pooling(c->arch, c->sizes, c->keys, &pooling, c->err));
+    ap_buf text = {0};
+    ap_status status = pooling ? ap_convert_print(pooling, &text, c->err) : AP_OK;
+    ap_hf_file file = {.name = AP_HF_POOLING_FILE, .map = {(const unsigned char *)text.ptr, text.len}};
+    ap_hf_files files = {.files = &file, .count = pooling != NULL};
+    if (status == AP_OK)
+        status = ap_hf_encoder_write(&files, c->json, arch, writer, c->err);
+    ap_buf_deinit(&text);
+    json_decref(pooling);
+    return status;
 }
 
 static ap_status read_back(const config *c)
@@ -385,6 +429,8 @@ static ap_status read_back(const config *c)
     ap_status status = ap_gguf_writer_create(&writer, AP_GGUF_ALIGNMENT_DEFAULT, c->err);
     if (status == AP_OK)
         status = ap_hf_config_write(c->json, writer, &arch, c->err);
+    if (status == AP_OK)
+        status = write_encoder(c, arch, writer);
     if (status == AP_OK)
         status = ap_gguf_writer_keys_only(writer, &bytes, c->err);
     if (status == AP_OK)

@@ -82,6 +82,10 @@ static ap_status keep_divisors(plan *p, const ap_wanted *w, const ap_gguf_tensor
 
 static void note_role(plan *p, ap_role role)
 {
+    p->told.has_head_bias = p->told.has_head_bias || role == AP_ROLE_HEAD_BIAS;
+    p->told.has_norm_bias = p->told.has_norm_bias || role == AP_ROLE_EMBEDDING_NORM_BIAS || role == AP_ROLE_OUTPUT_NORM_BIAS ||
+                            role == AP_ROLE_ATTN_NORM_BIAS || role == AP_ROLE_FFN_NORM_BIAS || role == AP_ROLE_HEAD_NORM_BIAS;
+
     p->told.has_output = p->told.has_output || role == AP_ROLE_OUTPUT;
     p->told.has_q_bias = p->told.has_q_bias || role == AP_ROLE_Q_BIAS;
     p->told.has_up_bias = p->told.has_up_bias || role == AP_ROLE_UP_BIAS;
@@ -105,6 +109,14 @@ static void shape_target(const plan *p, const ap_wanted *w, const ap_hf_span *sp
     }
 }
 
+/* An encoder without a head is saved without the name that the classes around it give it. */
+static void drop_root(const plan *p, char name[AP_HF_NAME_ROOM])
+{
+    size_t root = p->arch->hf.root ? strlen(p->arch->hf.root) : 0;
+    if (p->arch->is_encoder && p->sizes.label_count == 0 && strncmp(name, p->arch->hf.root, root) == 0)
+        memmove(name, name + root, strlen(name + root) + 1);
+}
+
 static ap_status add_part(void *context, const ap_wanted *w, ap_error *err)
 {
     plan *p = context;
@@ -122,7 +134,12 @@ static ap_status add_part(void *context, const ap_wanted *w, ap_error *err)
     char name[AP_HF_NAME_ROOM];
     uint32_t number;
     ap_hf_name(p->arch, w, p->form, name);
+    drop_root(p, name);
     ap_hf_span span = ap_hf_span_of(w, &p->sizes);
+    if (span.rows == AP_HF_ROWS_POSITIONS) {
+        span.first = p->told.positions_skipped;
+        span.all += p->told.positions_skipped;
+    }
     bool is_new = !ap_map_get(&p->index, ap_str_from(name), &number);
     if (is_new) {
         number = p->target_count++;
@@ -343,6 +360,7 @@ static bool has_two_norms(const ap_source *s)
 static ap_status make_plan(plan *p, ap_error *err)
 {
     AP_TRY(ap_source_sizes(p->source, &p->arch, &p->sizes, err));
+    AP_TRY(ap_convert_family(p->source->keys, &p->arch, &p->told.positions_skipped, err));
     bool has_attn_norm = has_two_norms(p->source);
     AP_TRY(ap_convert_describe(p->arch, &p->sizes, has_attn_norm, &p->config, &p->form, err));
     AP_TRY(ap_rules_walk(p->arch, &p->sizes, count_part, p, err));
@@ -488,7 +506,8 @@ static ap_status run(plan *p, int out_fd, ap_error *err)
         return ap_fail(err, AP_E_ARG, "there is no file %u; the model has %u", p->options->shard, p->report->shard_count);
     if (p->options->shard == 0) {
         AP_TRY(ap_convert_document_json(p->options, "config.json", p->config, err));
-        AP_TRY(ap_convert_vocab(p->source->keys, p->options, err));
+        AP_TRY(ap_convert_vocab(p->source->keys, p->arch, &p->sizes, p->options, err));
+        AP_TRY(ap_convert_pooling_files(p->arch, &p->sizes, p->source->keys, p->options, err));
         if (p->report->shard_count > 1)
             AP_TRY(write_index(p, err));
     }
@@ -499,6 +518,10 @@ static ap_status run(plan *p, int out_fd, ap_error *err)
     if (p->decoded_count)
         (void)snprintf(p->report->notes, sizeof p->report->notes, "Weights in %s were decoded to %s: %u parts of tensors. ", p->decoded_name,
                        ap_type_info_of(p->decoded_type)->name, p->decoded_count);
+    bool has_map = ap_gguf_find(p->source->keys, AP_STR("tokenizer.ggml.precompiled_charsmap"));
+    if (has_map && !ap_gguf_find(p->source->keys, AP_STR("tokenizer.aperto.normalizer")))
+        ap_str_append(p->report->notes, sizeof p->report->notes, "The vocabulary's map of characters is looked up by graphemes in a tokenizer.json: "
+                      "a few texts with combining marks get other tokens. ");
     return AP_OK;
 }
 

@@ -9,14 +9,17 @@
 
 static int add_text(const char *bytes, size_t count, void *out) { return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1; }
 
+ap_status ap_convert_print(const json_t *json, ap_buf *out, ap_error *err)
+{
+    if (json_dump_callback(json, add_text, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0)
+        return ap_fail_nomem(err, out->len);
+    return ap_buf_add_char(out, '\n', err);
+}
+
 ap_status ap_convert_document_json(const ap_convert_options *options, const char *name, const json_t *json, ap_error *err)
 {
     ap_buf text = {0};
-    ap_status status = AP_OK;
-    if (json_dump_callback(json, add_text, &text, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0)
-        status = ap_fail_nomem(err, text.len);
-    if (status == AP_OK)
-        status = ap_buf_add_char(&text, '\n', err);
+    ap_status status = ap_convert_print(json, &text, err);
     if (status == AP_OK)
         status = options->document(options->document_context, name, text.ptr, text.len, err);
     ap_buf_deinit(&text);
@@ -55,7 +58,23 @@ static ap_status write_generation(const ap_vocab_source *source, const ap_conver
     return status;
 }
 
-static ap_status write_config(const ap_gguf *keys, const ap_vocab_source *source, const ap_convert_options *options, ap_error *err)
+/* Encoders call what stands around a text by other names; of two texts, only those with types tell them apart. */
+static void put_encoder(json_t *root, const ap_gguf *keys, const ap_vocab_source *source, const ap_hparams *sizes)
+{
+    uint32_t mask;
+    put_token(root, "cls_token", source, source->bos);
+    put_token(root, "sep_token", source, source->eos);
+    if (ap_gguf_get_u32(keys, "tokenizer.ggml.mask_token_id", &mask, NULL) == AP_OK && mask < source->token_count)
+        put_token(root, "mask_token", source, (int32_t)mask);
+    json_t *names = json_pack("[s, s]", "input_ids", "attention_mask");
+    if (sizes->type_count > 1)
+        (void)json_array_insert_new(names, 1, json_string("token_type_ids"));
+    (void)json_object_set_new(root, "model_input_names", names);
+    (void)json_object_set_new(root, "model_max_length", json_integer(sizes->context_tokens));
+}
+
+static ap_status write_config(const ap_gguf *keys, const ap_vocab_source *source, const ap_arch *arch, const ap_hparams *sizes,
+                              const ap_convert_options *options, ap_error *err)
 {
     ap_str template = {0};
     json_t *root = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast", "clean_up_tokenization_spaces", 0);
@@ -65,6 +84,8 @@ static ap_status write_config(const ap_gguf *keys, const ap_vocab_source *source
     put_token(root, "eos_token", source, source->eos);
     put_token(root, "unk_token", source, source->unk);
     put_token(root, "pad_token", source, source->pad);
+    if (arch->is_encoder)
+        put_encoder(root, keys, source, sizes);
     ap_status status = ap_convert_document_json(options, "tokenizer_config.json", root, err);
     json_decref(root);
     if (status == AP_OK && ap_gguf_get_str(keys, "tokenizer.chat_template", &template, NULL) == AP_OK)
@@ -82,17 +103,17 @@ static ap_status write_tokenizer(const ap_vocab_source *source, const ap_convert
     return status;
 }
 
-ap_status ap_convert_vocab(const ap_gguf *keys, const ap_convert_options *options, ap_error *err)
+ap_status ap_convert_vocab(const ap_gguf *keys, const ap_arch *arch, const ap_hparams *sizes, const ap_convert_options *options, ap_error *err)
 {
     ap_arena arena = {0};
     ap_vocab_source source;
     ap_status status = ap_vocab_source_read(&source, &arena, keys, err);
-    if (status == AP_OK)
+    if (status == AP_OK && !arch->is_encoder)
         status = write_generation(&source, options, err);
     if (status == AP_OK && !ap_vocab_has_ids_only(keys)) {
         status = write_tokenizer(&source, options, err);
         if (status == AP_OK)
-            status = write_config(keys, &source, options, err);
+            status = write_config(keys, &source, arch, sizes, options, err);
     }
     ap_arena_deinit(&arena);
     return status;

@@ -83,6 +83,11 @@ void ap_hf_name(const ap_arch *arch, const ap_wanted *wanted, unsigned which, ch
 /* The one file that may stand in a folder within. */
 #define AP_HF_POOLING_FILE "1_Pooling/config.json"
 
+/* Own keys of converted files, which nothing but the way back to a folder reads. */
+#define AP_HF_KEY_CLASS "aperto.hf.class"             /* the name in "architectures" */
+#define AP_HF_KEY_POSITIONS "aperto.hf.position_rows_skipped"
+#define AP_HF_KEY_NORMALIZE "aperto.hf.normalize"     /* bool: modules.json ends in Normalize */
+
 /* Writes the pooling; of an encoder also context, token types and labels. */
 ap_status ap_hf_encoder_write(const ap_hf_files *files, const json_t *config, const ap_arch *arch, ap_gguf_writer *keys, ap_error *err);
 /* Rows of learned positions in front of that of the first position. */

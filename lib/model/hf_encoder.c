@@ -52,6 +52,7 @@ static ap_status write_context(const json_t *config, const ap_arch *arch, ap_ggu
     AP_TRY(ap_json_get_u32(config, "max_position_embeddings", &rows, err));
     if (rows <= skipped)
         return ap_fail(err, AP_E_FORMAT, "'max_position_embeddings' is %u, of which %u belong to the padding", rows, skipped);
+    AP_TRY(ap_gguf_writer_u32(keys, AP_HF_KEY_POSITIONS, skipped, err));
     return write_number(arch, "context_length", rows - skipped, keys, err);
 }
 
@@ -91,19 +92,20 @@ static ap_status write_labels(const json_t *config, const ap_arch *arch, ap_gguf
 /* ---- Pooling ---- */
 
 /* Steps that are known; a pooling that is named must be there, for another one would give other numbers. */
-static ap_status check_modules(const ap_hf_files *files, ap_error *err)
+static ap_status check_modules(const ap_hf_files *files, ap_gguf_writer *keys, ap_error *err)
 {
     static const char *const known[] = {".Transformer", ".Pooling", ".Normalize"};
     json_t *modules;
     const json_t *module;
     size_t index;
     ap_str pooling;
-    bool has_pooling = ap_hf_files_find(files, AP_HF_POOLING_FILE, &pooling);
+    bool normalizes = false, has_pooling = ap_hf_files_find(files, AP_HF_POOLING_FILE, &pooling);
     AP_TRY(ap_hf_files_list(files, "modules.json", &modules, err));
     ap_status status = AP_OK;
     json_array_foreach(modules, index, module) {
         const char *type = json_string_value(json_object_get(module, "type"));
         bool is_known = false;
+        normalizes = normalizes || (type && ends_with(ap_str_from(type), ".Normalize"));
         for (size_t i = 0; type && i < sizeof known / sizeof known[0]; i++)
             is_known = is_known || ends_with(ap_str_from(type), known[i]);
         if (status == AP_OK && !is_known)
@@ -113,7 +115,7 @@ static ap_status check_modules(const ap_hf_files *files, ap_error *err)
             status = ap_fail(err, AP_E_FORMAT, "modules.json: '%zu' is a pooling, and the folder has no %s", index, AP_HF_POOLING_FILE);
     }
     json_decref(modules);
-    return status;
+    return status == AP_OK && normalizes ? ap_gguf_writer_bool(keys, AP_HF_KEY_NORMALIZE, true, err) : status;
 }
 
 /* One of several flags, or their names in "pooling_mode". */
@@ -147,7 +149,7 @@ static ap_status read_pooling(const json_t *config, uint32_t *out, ap_error *err
 
 /* Of a classifier, what its head reads; *found false: nothing is said. */
 static ap_status find_pooling(const ap_hf_files *files, const json_t *config, const ap_arch *arch, bool has_labels, uint32_t *pooling,
-                              bool *found, ap_error *err)
+                              bool *found, ap_gguf_writer *keys, ap_error *err)
 {
     json_t *file;
     ap_str name;
@@ -164,7 +166,7 @@ static ap_status find_pooling(const ap_hf_files *files, const json_t *config, co
         *pooling = given == arch->rank_pooling ? RANK : (uint32_t)given;
         return AP_OK;
     }
-    AP_TRY(check_modules(files, err));
+    AP_TRY(check_modules(files, keys, err));
     AP_TRY(ap_hf_files_json(files, AP_HF_POOLING_FILE, &file, err));
     *found = file != NULL;
     ap_status status = file ? read_pooling(file, pooling, err) : AP_OK;
@@ -181,12 +183,13 @@ ap_status ap_hf_encoder_write(const ap_hf_files *files, const json_t *config, co
     bool has_pooling;
     AP_TRY(ap_json_get_str(config, "architectures.0", &class_name, err));
     bool has_labels = ends_with(class_name, "ForSequenceClassification");
-    AP_TRY(find_pooling(files, config, arch, has_labels, &pooling, &has_pooling, err));
+    AP_TRY(find_pooling(files, config, arch, has_labels, &pooling, &has_pooling, keys, err));
     if (has_pooling)
         AP_TRY(write_number(arch, "pooling_type", pooling, keys, err));
     if (!arch->is_encoder)
         return AP_OK;
     char name[KEY_ROOM];
+    AP_TRY(ap_gguf_writer_str(keys, AP_HF_KEY_CLASS, class_name, err));
     (void)snprintf(name, sizeof name, "%s.attention.causal", arch->name);
     AP_TRY(ap_gguf_writer_bool(keys, name, false, err));
     if (ap_json_find(config, "type_vocab_size")) {

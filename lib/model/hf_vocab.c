@@ -166,6 +166,28 @@ static ap_status read_tokenizer(const ap_hf_files *files, const json_t *config, 
     return *is_there ? read_lists(files, config, "vocab.txt", NULL, source, arena, err) : AP_OK;
 }
 
+/* The token that stands for a hidden one in training: a text, or an object with one. */
+static ap_status write_mask(const ap_hf_files *files, const ap_vocab_source *source, ap_gguf_writer *keys, ap_error *err)
+{
+    static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json"};
+    bool is_done = false;
+    for (size_t i = 0; i < 2 && !is_done; i++) {
+        json_t *config;
+        AP_TRY(ap_hf_files_json(files, names[i], &config, err));
+        const json_t *mask = ap_json_find(config, "mask_token"), *content = json_is_object(mask) ? json_object_get(mask, "content") : mask;
+        ap_str text = {json_string_value(content), json_string_length(content)};
+        ap_status status = AP_OK;
+        for (uint32_t id = 0; id < source->token_count && text.len && !is_done; id++)
+            if (ap_str_equal(source->tokens[id], text)) {
+                status = ap_gguf_writer_u32(keys, "tokenizer.ggml.mask_token_id", id, err);
+                is_done = true;
+            }
+        json_decref(config);
+        AP_TRY(status);
+    }
+    return AP_OK;
+}
+
 /* *source says which special tokens stand in the keys already; what it points to is gone. */
 static ap_status write_tokenizer(const ap_hf_files *files, const json_t *config, uint32_t rows, ap_vocab_source *source, ap_gguf_writer *keys,
                                  ap_error *err)
@@ -176,6 +198,8 @@ static ap_status write_tokenizer(const ap_hf_files *files, const json_t *config,
     ap_status status = read_tokenizer(files, config, source, &arena, &is_there, err);
     if (status == AP_OK && is_there)
         status = ap_vocab_source_write(source, rows, keys, err);
+    if (status == AP_OK && is_there)
+        status = write_mask(files, source, keys, err);
     ap_arena_deinit(&arena);
     return status == AP_OK && !is_there ? write_bare_ids(rows, keys, err) : status;
 }

@@ -231,6 +231,10 @@ ap_status ap_vocab_source_write(const ap_vocab_source *source, uint32_t rows, ap
                                    source->merge_count, source->merges, err));
     AP_TRY(write_id(keys, "tokenizer.ggml.bos_token_id", source->bos, err));
     AP_TRY(write_id(keys, "tokenizer.ggml.eos_token_id", source->eos, err));
+    if (source->kind == AP_VOCAB_WORDPIECE) { /* under the names that other readers look for, the second as they misspell it */
+        AP_TRY(write_id(keys, "tokenizer.ggml.cls_token_id", source->bos, err));
+        AP_TRY(write_id(keys, "tokenizer.ggml.seperator_token_id", source->eos, err));
+    }
     AP_TRY(write_id(keys, "tokenizer.ggml.eot_token_id", source->eot, err));
     AP_TRY(write_id(keys, "tokenizer.ggml.eom_token_id", source->eom, err));
     AP_TRY(write_id(keys, "tokenizer.ggml.unknown_token_id", source->unk, err));

@@ -236,9 +236,9 @@ ap_buf golden_logits(const ap_model *model, const json_t *record)
         prompt_ids p;
         ap_engine *engine = open_prompt(model, NULL, prompt, &p);
         ap_sequence sequence = {p.ids, p.types, p.count};
-        if (ap_model_info_of(model)->is_encoder)
-            assert_ok(ap_engine_encode(engine, &sequence, 1, AP_ENCODE_SCORES, keep_values, &all, err));
-        else
+        for (int i = AP_ENCODE_HIDDEN; ap_model_info_of(model)->is_encoder && i <= (ap_model_info_of(model)->label_count ? AP_ENCODE_SCORES : AP_ENCODE_EMBEDDING); i++)
+            assert_ok(ap_engine_encode(engine, &sequence, 1, (ap_encoding)i, keep_values, &all, err));
+        if (!ap_model_info_of(model)->is_encoder)
             assert_ok(ap_engine_logits(engine, p.ids, p.count, 0, false, keep_row, &all, err));
         ap_engine_destroy(&engine);
     }

@@ -35,7 +35,7 @@ golden_distance golden_compare(const ap_model *model, const ap_adapter *adapter,
 /* Every prompt of a record (adapter NULL: none): fails the test if a value is off by more than the tolerance, or another logit
  * is the largest.  Returns the worst difference, relative to the largest value of its prompt. */
 double golden_run(const ap_model *model, const ap_adapter *adapter, const json_t *record);
-/* The logits of all prompts (of an encoder its scores), one behind the other, as bits; for the caller to ap_buf_deinit. */
+/* The logits of all prompts (of an encoder final vectors, embedding and scores), one behind the other, as bits; for the caller to ap_buf_deinit. */
 ap_buf golden_logits(const ap_model *model, const json_t *record);
 
 /* Runs `test` once for each folder in "golden/NAME" with its name as *state; 1 if there is none. */

@@ -1,30 +1,46 @@
-/* Conversion of every family: a folder of golden/arch becomes a GGUF file and that a folder again, and the logits stay the same in
- * every bit.
+/* Conversion of every family: a folder of golden/arch becomes a GGUF file and that a folder again, and the packed weights and the
+ * logits (of an encoder vectors and scores) stay the same in every bit.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "golden.h"
+#include "model/model.h"
 #include "support.h"
 #include "tiny_model.h"
 
-static ap_buf logits_of(int packed, const json_t *record)
+static ap_model *open_packed(int packed)
 {
     ap_model *model;
     assert_ok(ap_model_open(&model, packed, err));
-    ap_buf logits = golden_logits(model, record);
-    ap_model_close(&model);
     close(packed);
-    return logits;
+    return model;
 }
 
-static void expect_same(const ap_buf *expected, int packed, const json_t *record)
+static void expect_same_weights(const ap_packed *expected, const ap_packed *got)
 {
-    ap_buf got = logits_of(packed, record);
-    assert_int_equal(got.len, expected->len);
-    assert_memory_equal(got.ptr, expected->ptr, got.len);
+    assert_int_equal(ap_packed_count(got), ap_packed_count(expected));
+    for (uint32_t i = 0; i < ap_packed_count(expected); i++) {
+        const ap_packed_tensor *a = ap_packed_at(expected, i), *b = ap_packed_find(got, a->name);
+        if (!b || a->type != b->type || a->layout != b->layout || a->bytes != b->bytes || memcmp(a->data, b->data, a->bytes) != 0)
+            fail_msg("the packed tensor '%.*s' is another one", (int)a->name.len, a->name.ptr);
+    }
+}
+
+/* Of quantised folders, the router is narrower than in a GGUF file. */
+static void expect_same(const ap_model *expected, int packed, const json_t *record, bool has_same_weights)
+{
+    ap_model *model = open_packed(packed);
+    if (has_same_weights)
+        expect_same_weights(expected->packed, model->packed);
+    ap_buf want = golden_logits(expected, record), got = golden_logits(model, record);
+    assert_int_equal(got.len, want.len);
+    assert_memory_equal(got.ptr, want.ptr, got.len);
+    ap_buf_deinit(&want);
     ap_buf_deinit(&got);
+    ap_model_close(&model);
 }
 
 /* ---- The folder that is written ---- */
@@ -66,7 +82,7 @@ static void make_folder(made_folder *f, int gguf, uint64_t shard_bytes)
     assert_true(report.shard_count > 1);
 }
 
-static void expect_folder(int gguf, uint64_t shard_bytes, const ap_buf *expected, const json_t *record)
+static void expect_folder(int gguf, uint64_t shard_bytes, const ap_model *expected, const json_t *record)
 {
     made_folder f = {.count = 0};
     int packed = ap_test_temporary();
@@ -76,7 +92,7 @@ static void expect_folder(int gguf, uint64_t shard_bytes, const ap_buf *expected
     assert_ok(ap_model_import_files(f.files, f.count, packed, &import, &imported, err));
     for (size_t i = 0; i < f.count; i++)
         close(f.files[i].fd);
-    expect_same(expected, packed, record);
+    expect_same(expected, packed, record, true);
 }
 
 /* ---- Both ways ---- */
@@ -98,23 +114,154 @@ static void there_the_same_bits(const char *parent, const char *name, bool and_b
     if (status != AP_OK)
         fail_msg("%s: %s", path, error.message);
     json_t *record = golden_record(path);
-    ap_model *model;
-    assert_ok(ap_model_open(&model, direct, err));
-    and_back = and_back && !ap_model_info_of(model)->is_encoder; /* folders of encoders are not written */
-    ap_model_close(&model);
-    ap_buf expected = logits_of(direct, record);
+    ap_model *expected = open_packed(direct);
 
     golden_open(&folder, path);
     assert_ok(ap_model_convert_to_gguf(folder.files, folder.count, gguf, &convert, &report, err));
     golden_close(&folder);
     assert_true(report.tensor_count > 0);
     assert_ok(ap_model_import(gguf, packed, &import, &imported, err));
-    expect_same(&expected, packed, record);
+    expect_same(expected, packed, record, and_back);
     if (and_back)
-        expect_folder(gguf, 150000, &expected, record);
+        expect_folder(gguf, 150000, expected, record);
 
-    ap_buf_deinit(&expected);
+    ap_model_close(&expected);
     json_decref(record);
+    close(gguf);
+}
+
+/* ---- What else an encoder's folder says ---- */
+
+#define WORDPIECE "{\"added_tokens\": [{\"id\": 0, \"content\": \"[PAD]\", \"special\": true}, {\"id\": 1, \"content\": \"[UNK]\", \"special\": true}," \
+    "{\"id\": 2, \"content\": \"[CLS]\", \"special\": true}, {\"id\": 3, \"content\": \"[SEP]\", \"special\": true}, {\"id\": 4, \"content\": \"[MASK]\"," \
+    "\"special\": true, \"lstrip\": true}], \"normalizer\": {\"type\": \"BertNormalizer\", \"lowercase\": false, \"strip_accents\": true}," \
+    "\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}," \
+    "\"post_processor\": {\"type\": \"BertProcessing\", \"cls\": [\"[CLS]\", 2], \"sep\": [\"[SEP]\", 3]}, \"model\": {\"type\": \"WordPiece\"," \
+    "\"unk_token\": \"[UNK]\", \"vocab\": {\"[PAD]\": 0, \"[UNK]\": 1, \"[CLS]\": 2, \"[SEP]\": 3, \"[MASK]\": 4, \"a\": 5, \"##b\": 6, \"ab\": 7, \"C\": 8}}}"
+#define BPE "{\"added_tokens\": [{\"id\": 0, \"content\": \"<s>\", \"special\": true}, {\"id\": 2, \"content\": \"</s>\", \"special\": true}," \
+    "{\"id\": 4, \"content\": \"[MASK]\", \"special\": true, \"lstrip\": true}], \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}," \
+    "\"post_processor\": {\"type\": \"RobertaProcessing\", \"cls\": [\"<s>\", 0], \"sep\": [\"</s>\", 2]}, \"decoder\": {\"type\": \"ByteLevel\"}," \
+    "\"model\": {\"type\": \"BPE\", \"vocab\": {\"<s>\": 0, \"</s>\": 2, \"[MASK]\": 4, \"a\": 5, \"b\": 6, \"ab\": 7, \"C\": 8, \"\u0120\": 9," \
+    "\"\u0120a\": 10}, \"merges\": [[\"a\", \"b\"], [\"\u0120\", \"a\"]]}}"
+#define UNIGRAM "{\"added_tokens\": [{\"id\": 0, \"content\": \"<s>\", \"special\": true}, {\"id\": 2, \"content\": \"</s>\", \"special\": true}," \
+    "{\"id\": 4, \"content\": \"[MASK]\", \"special\": true, \"lstrip\": true}], \"normalizer\": {\"type\": \"NFKC\"}, \"pre_tokenizer\": {\"type\": \"Sequence\"," \
+    "\"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": \"Metaspace\", \"replacement\": \"\u2581\", \"prepend_scheme\": \"always\"}]}," \
+    "\"post_processor\": {\"type\": \"RobertaProcessing\", \"cls\": [\"<s>\", 0], \"sep\": [\"</s>\", 2]}, \"decoder\": {\"type\": \"Metaspace\"," \
+    "\"replacement\": \"\u2581\", \"prepend_scheme\": \"always\"}, \"model\": {\"type\": \"Unigram\", \"unk_id\": 3, \"vocab\": [[\"<s>\", 0], [\"<pad>\", 0]," \
+    "[\"</s>\", 0], [\"<unk>\", 0], [\"[MASK]\", 0], [\"a\", -2.5], [\"b\", -3], [\"\u2581ab\", -1.25], [\"C\", -2], [\"\u2581\", -4]]}}"
+#define MODULE(name) "{\"type\": \"sentence_transformers.models." name "\"}"
+
+static ap_tokens tokens_of(const ap_model *model, const char *text)
+{
+    ap_tokens tokens;
+    assert_ok(ap_vocab_tokenize(ap_model_vocab(model), text, strlen(text), AP_TOKENIZE_SPECIAL | AP_TOKENIZE_BOS | AP_TOKENIZE_EOS, &tokens, err));
+    return tokens;
+}
+
+static json_t *document_of(const made_folder *f, const char *name)
+{
+    json_t *root = NULL;
+    for (size_t i = 0; i < f->count; i++) {
+        ap_buf text;
+        if (strcmp(f->names[i], name) != 0)
+            continue;
+        assert_int_equal(lseek(f->files[i].fd, 0, SEEK_SET), 0);
+        assert_ok(ap_file_read_fd(f->files[i].fd, 1 << 20, &text, err));
+        assert_ok(ap_json_parse(&root, ap_buf_str(&text), (ap_json_limits){1 << 20, 10000}, err));
+        ap_buf_deinit(&text);
+    }
+    return root;
+}
+
+static void expect_text(const json_t *root, const char *path, const char *expected)
+{
+    ap_str text = {0};
+    assert_ok(ap_json_get_str(root, path, &text, err));
+    if (!ap_str_is(text, expected))
+        fail_msg("'%s' is '%.*s', not '%s'", path, (int)text.len, text.ptr, expected);
+}
+
+static void words_labels_and_pooling_come_back(void **state)
+{
+    static const struct {
+        const char *folder, *tokenizer, *class, *model_type;
+        int64_t rows; /* of positions */
+    } cases[] = {{"bert", WORDPIECE, "BertForSequenceClassification", "bert", 64}, {"roberta", BPE, "RobertaForSequenceClassification", "roberta", 66},
+                 {"xlm_roberta", UNIGRAM, "XLMRobertaForSequenceClassification", "xlm-roberta", 66},
+                 {"modernbert", BPE, "ModernBertForSequenceClassification", "modernbert", 64}};
+    static const char *const texts[] = {"ab C", " aabb [MASK] Cab", "", "Cab</s> C"};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char path[200];
+        golden_folder folder;
+        int direct = ap_test_temporary(), gguf = ap_test_temporary(), packed = ap_test_temporary();
+        made_folder made = {.count = 0};
+        ap_import_options import = {.size = sizeof import};
+        ap_convert_options convert = {.size = sizeof convert};
+        ap_import_report imported;
+        ap_convert_report report;
+        (void)snprintf(path, sizeof path, "golden/arch/%s", cases[i].folder);
+        golden_open(&folder, path);
+        const char *extra[][2] = {{"tokenizer.json", cases[i].tokenizer}, {"tokenizer_config.json", "{\"mask_token\": {\"content\": \"[MASK]\"}}"}};
+        for (size_t k = 0; k < 2; k++) {
+            folder.files[folder.count].name = extra[k][0];
+            assert_ok(ap_file_write_all(folder.files[folder.count++].fd = ap_test_temporary(), extra[k][1], strlen(extra[k][1]), err));
+        }
+        assert_ok(ap_model_import_files(folder.files, folder.count, direct, &import, &imported, err));
+        assert_ok(ap_model_convert_to_gguf(folder.files, folder.count, gguf, &convert, &report, err));
+        golden_close(&folder);
+        make_folder(&made, gguf, 150000);
+        json_t *config = document_of(&made, "config.json"), *words = document_of(&made, "tokenizer_config.json");
+        expect_text(config, "architectures.0", cases[i].class);
+        expect_text(config, "model_type", cases[i].model_type);
+        expect_text(config, "id2label.0", "LABEL_0");
+        assert_int_equal(json_integer_value(json_object_get(config, "max_position_embeddings")), cases[i].rows);
+        expect_text(words, "mask_token", "[MASK]");
+        assert_null(document_of(&made, "modules.json"));
+        assert_ok(ap_model_import_files(made.files, made.count, packed, &import, &imported, err));
+        ap_model *before = open_packed(direct), *after = open_packed(packed);
+        for (size_t k = 0; k < sizeof texts / sizeof texts[0]; k++) {
+            ap_tokens a = tokens_of(before, texts[k]), b = tokens_of(after, texts[k]);
+            assert_int_equal(a.count, b.count);
+            assert_memory_equal(a.ids, b.ids, a.count * sizeof *a.ids);
+            ap_free(a.ids);
+            ap_free(b.ids);
+        }
+        ap_model_close(&before);
+        ap_model_close(&after);
+        json_decref(config);
+        json_decref(words);
+        while (made.count)
+            close(made.files[--made.count].fd);
+        close(gguf);
+    }
+}
+
+static void a_pooling_comes_back(void **state)
+{
+    golden_folder folder;
+    made_folder made = {.count = 0};
+    int gguf = ap_test_temporary();
+    ap_convert_options convert = {.size = sizeof convert};
+    ap_convert_report report;
+    golden_open(&folder, "golden/arch/qwen3"); /* also of decoders */
+    const char *extra[][2] = {{"1_Pooling/config.json", "{\"pooling_mode_mean_tokens\": true}"},
+                              {"modules.json", "[" MODULE("Transformer") ", " MODULE("Pooling") ", " MODULE("Normalize") "]"}};
+    for (size_t k = 0; k < 2; k++) {
+        folder.files[folder.count].name = extra[k][0];
+        assert_ok(ap_file_write_all(folder.files[folder.count++].fd = ap_test_temporary(), extra[k][1], strlen(extra[k][1]), err));
+    }
+    assert_ok(ap_model_convert_to_gguf(folder.files, folder.count, gguf, &convert, &report, err));
+    golden_close(&folder);
+    make_folder(&made, gguf, 150000);
+    json_t *pooling = document_of(&made, "1_Pooling/config.json"), *modules = document_of(&made, "modules.json");
+    assert_true(json_is_true(json_object_get(pooling, "pooling_mode_mean_tokens")) && json_is_false(json_object_get(pooling, "pooling_mode_lasttoken")));
+    assert_int_equal(json_array_size(modules), 3);
+    expect_text(modules, "1.path", "1_Pooling");
+    expect_text(modules, "2.type", "sentence_transformers.models.Normalize");
+    json_decref(pooling);
+    json_decref(modules);
+    while (made.count)
+        close(made.files[--made.count].fd);
     close(gguf);
 }
 
@@ -123,6 +270,8 @@ static void a_quantized_folder(void **state) { there_the_same_bits("golden/quant
 
 int main(void)
 {
-    int failed = golden_each("convert", "golden/arch", a_family);
+    const struct CMUnitTest encoders[] = {cmocka_unit_test(words_labels_and_pooling_come_back), cmocka_unit_test(a_pooling_comes_back)};
+    int failed = cmocka_run_group_tests(encoders, NULL, NULL);
+    failed = golden_each("convert", "golden/arch", a_family) || failed;
     return golden_each("convert_quantized", "golden/quantized", a_quantized_folder) || failed;
 }
