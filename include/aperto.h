@@ -175,6 +175,7 @@ typedef struct ap_convert_report {
     uint64_t source_bytes, written_bytes;
     uint32_t tensor_count, shard_count; /* of the whole model */
     char notes[512];       /* what a user should know, sentences; may be empty */
+    char elsewhere[256];   /* of a GGUF file: what llama.cpp computes otherwise from it (docs/convert.md), a sentence; may be empty */
 } ap_convert_report;
 
 /* Writes the model of a folder (files as for ap_model_import_files) as a GGUF file to out_fd, an empty regular file open for

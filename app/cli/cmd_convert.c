@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -77,19 +78,21 @@ static ap_status convert(job *j, ap_buf *reply, ap_convert_report *report, ap_er
         return ap_fail(err, AP_E_WORKER, "the worker gave no report");
     reply->len -= sizeof *report;
     memcpy(report, reply->ptr + reply->len, sizeof *report);
-    report->notes[sizeof report->notes - 1] = 0;
+    report->notes[sizeof report->notes - 1] = report->elsewhere[sizeof report->elsewhere - 1] = 0;
     if (report->shard_count > SHARDS_MAX)
         return ap_fail(err, AP_E_LIMIT, "the weights would need %u files, at most %d are allowed; raise --shard", report->shard_count, SHARDS_MAX);
     return AP_OK;
 }
 
-static int print_report(const char *target, const ap_convert_report *r)
+static int print_report(const char *target, bool to_folder, const ap_convert_report *r)
 {
+    if (r->elsewhere[0])
+        (void)fprintf(stderr, "aperto: warning: %s\n", r->elsewhere);
     if (as_json)
-        return cli_print_json(json_pack("{s:s, s:I, s:I, s:i, s:i, s:s}", "target", target, "source_bytes", (json_int_t)r->source_bytes,
+        return cli_print_json(json_pack("{s:s, s:I, s:I, s:i, s:i, s:s, s:s}", "target", target, "source_bytes", (json_int_t)r->source_bytes,
                                         "written_bytes", (json_int_t)r->written_bytes, "tensors", (int)r->tensor_count, "weight_files",
-                                        (int)(r->shard_count ? r->shard_count : 1), "notes", r->notes));
-    (void)printf("%s: %u tensors, %.1f MB\n", target, r->tensor_count, (double)r->written_bytes / 1e6);
+                                        (int)(r->shard_count ? r->shard_count : 1), "notes", r->notes, "elsewhere", r->elsewhere));
+    (void)printf("%s: %s, %u tensors, %.1f MB\n", target, to_folder ? "a folder" : "a GGUF file", r->tensor_count, (double)r->written_bytes / 1e6);
     cli_print_notes(r->notes);
     return cli_finish_output();
 }
@@ -126,10 +129,9 @@ typedef struct new_folder {
 
 static ap_status add_file(new_folder *f, const char *name, ap_error *err)
 {
-    char path[4096];
-    if (f->count == NEW_FILES_MAX || snprintf(path, sizeof path, "%s.part", f->target) >= (int)sizeof path)
-        return ap_fail(err, AP_E_LIMIT, "the path is too long, or there are more than %d files", NEW_FILES_MAX);
-    AP_TRY(ap_file_new_begin(&f->files[f->count], path, err));
+    if (f->count == NEW_FILES_MAX)
+        return ap_fail(err, AP_E_LIMIT, "there are more than %d files", NEW_FILES_MAX);
+    AP_TRY(ap_file_new_begin(&f->files[f->count], f->target, err)); /* beside it, under no name or a temporary one */
     (void)snprintf(f->names[f->count++], NAME_BYTES, "%s", name);
     return AP_OK;
 }
@@ -193,14 +195,14 @@ static ap_status publish(new_folder *f, ap_error *err)
         if (fsync(f->files[i].fd) != 0)
             return ap_fail(err, AP_E_IO, "'%.400s' cannot be written: %s", f->target, strerror(errno));
     if (!mkdtemp(temporary))
-        return ap_fail(err, AP_E_IO, "'%.400s' cannot be created: %s", temporary, strerror(errno));
+        return ap_fail(err, AP_E_IO, "'%.400s' cannot be created: %s", f->target, strerror(errno));
     char pooling[sizeof temporary + sizeof POOLING_FOLDER];
     (void)snprintf(pooling, sizeof pooling, "%s/" POOLING_FOLDER, temporary);
     ap_status status = AP_OK;
     unsigned done = 0;
     for (unsigned i = 0; i < f->count && status == AP_OK; i++)
         if (strchr(f->names[i], '/') && mkdir(pooling, 0755) != 0)
-            status = ap_fail(err, AP_E_IO, "'%.400s' cannot be created: %s", pooling, strerror(errno));
+            status = ap_fail(err, AP_E_IO, "'%.400s/" POOLING_FOLDER "' cannot be created: %s", f->target, strerror(errno));
     for (; done < f->count && status == AP_OK; done++) {
         ap_file_new *file = &f->files[done];
         char name[NAME_BYTES]; /* a copy: both stand in *f */
@@ -242,22 +244,45 @@ static ap_status write_folder(job *j, const char *target, ap_convert_report *rep
 
 /* ---- The command ---- */
 
-/* CLI_DONE if nothing stands in the way of the target. */
-static int check_target(const char *target)
+static bool ends_in_gguf(const char *name)
+{
+    size_t length = strlen(name);
+    return length > 5 && strcmp(name + length - 5, ".gguf") == 0;
+}
+
+static bool is_empty_folder(const char *path)
+{
+    DIR *folder = opendir(path);
+    bool is_empty = folder;
+    for (struct dirent *entry; is_empty && (entry = readdir(folder));)
+        is_empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    if (folder)
+        closedir(folder);
+    return is_empty;
+}
+
+/* Which of the two the target becomes follows from the source; a name that says otherwise was meant otherwise. */
+static ap_status check_target(const char *target, bool to_folder, ap_error *err)
 {
     struct stat st;
+    if (to_folder && ends_in_gguf(target))
+        return ap_fail(err, AP_E_ARG, "the source is a GGUF file, so the target is a folder, and '%.300s' would be a strange name for one", target);
+    if (!to_folder && !ends_in_gguf(target))
+        return ap_fail(err, AP_E_ARG, "the source is a folder, so the target is a GGUF file: its name ends in .gguf, '%.300s' does not", target);
     if (lstat(target, &st) != 0)
-        return errno == ENOENT ? CLI_DONE : cli_error(CLI_FAILED, "'%.400s': %s", target, strerror(errno));
-    if (S_ISREG(st.st_mode) && force)
-        return CLI_DONE;
-    return cli_error(CLI_FAILED, "'%.400s' exists already; nothing was written%s", target, S_ISREG(st.st_mode) ? " (--force replaces it)" : "");
+        return errno == ENOENT ? AP_OK : ap_fail(err, AP_E_IO, "'%.400s': %s", target, strerror(errno));
+    bool is_file = S_ISREG(st.st_mode), is_folder = S_ISDIR(st.st_mode);
+    if (to_folder && is_file && force)
+        return ap_fail(err, AP_E_ARG, "'%.300s' is a file and the target is a folder; --force replaces files by files only", target);
+    if (is_file ? force : to_folder && is_folder && is_empty_folder(target))
+        return AP_OK;
+    return ap_fail(err, AP_E_STATE, "'%.400s' exists already%s; nothing was written%s", target, is_folder && to_folder ? " and is not empty" : "",
+                   is_file ? " (--force replaces it)" : "");
 }
 
 static bool is_gguf(const ap_store_source *s)
 {
-    const char *name = s->files[0].name;
-    size_t length = name ? strlen(name) : 0;
-    return !name || (length > 5 && strcmp(name + length - 5, ".gguf") == 0);
+    return !s->files[0].name || ends_in_gguf(s->files[0].name);
 }
 
 static int run(unsigned count, char **operands)
@@ -274,21 +299,17 @@ static int run(unsigned count, char **operands)
     if (length >= sizeof target)
         return cli_error(CLI_FAILED, "the path of the target is longer than %zu bytes", sizeof target - 1);
     (void)snprintf(target, sizeof target, "%.*s", (int)length, operands[1]);
-    int code = check_target(target);
-    if (code != CLI_DONE)
-        return code;
-    ap_status status = ap_store_source_open(&j.source, operands[0], &err);
+    char source[CLI_PATH_ROOM];
+    ap_status status = cli_find_source(operands[0], source, &err);
+    if (status == AP_OK)
+        status = ap_store_source_open(&j.source, source, &err);
     if (status == AP_OK) {
         j.to_folder = is_gguf(&j.source);
-        if (j.to_folder && length > 5 && strcmp(target + length - 5, ".gguf") == 0)
-            status = ap_fail(&err, AP_E_ARG, "the source is a GGUF file, so the target is a folder, and '%.300s' would be a strange name for one",
-                             target);
+        status = check_target(target, j.to_folder, &err);
     }
-    if (status == AP_OK && j.to_folder && force && access(target, F_OK) == 0)
-        status = ap_fail(&err, AP_E_ARG, "'%.300s' is a file and the target is a folder; --force replaces files by files only", target);
     if (status == AP_OK)
         status = j.to_folder ? write_folder(&j, target, &report, &err) : write_file(&j, target, &report, &err);
-    code = status == AP_OK ? print_report(target, &report) : cli_failed(&err);
+    int code = status == AP_OK ? print_report(target, j.to_folder, &report) : cli_failed(&err);
     ap_store_source_close(&j.source);
     return code;
 }
@@ -299,9 +320,11 @@ const cli_command cli_convert = {
     .operands_min = 2,
     .operands_max = 2,
     .summary = "a model folder as a GGUF file, and back",
-    .description = "Writes the model of SOURCE, a Hugging Face folder, as the GGUF file TARGET; or that of a GGUF file (also one in "
-                   "parts) as the folder TARGET, with config.json, safetensors and the files of the tokenizer. Floats keep their values; quantised "
-                   "weights are decoded for a folder. What the other form cannot say is refused by name.",
+    .description = "Writes the model of SOURCE, a Hugging Face folder, as the GGUF file TARGET, whose name ends in .gguf; or that of a GGUF file "
+                   "(also one in parts) as the folder TARGET, which is new or empty, with config.json, safetensors and the files of the tokenizer. "
+                   "SOURCE can also be the name of a model in the store whose source is still on this machine. Floats keep their values; quantised "
+                   "weights are decoded for a folder. What the other form cannot say is refused by name; where llama.cpp is known to compute "
+                   "something else from the GGUF file, a warning says so.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

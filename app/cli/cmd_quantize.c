@@ -92,17 +92,17 @@ static ap_status as_path(const char *operand, char path[PATH_ROOM], ap_error *er
     return length < PATH_ROOM ? AP_OK : ap_fail(err, AP_E_LIMIT, "the path is longer than %d bytes", PATH_ROOM - 3);
 }
 
-static ap_status measure(char **operands, ap_passport *passport, ap_error *err)
+static ap_status measure(const char *source, const char *target, ap_passport *passport, ap_error *err)
 {
     ap_measure m;
     char parent[PATH_ROOM], model[PATH_ROOM];
-    AP_TRY(as_path(operands[0], parent, err));
-    AP_TRY(as_path(operands[1], model, err));
+    AP_TRY(as_path(source, parent, err));
+    AP_TRY(as_path(target, model, err));
     what.parent = parent;
     what.model = model;
     what.threads = threads;
     AP_TRY(cli_measure(&what, &m, passport, err));
-    return ap_passport_write_beside(operands[1], passport, err);
+    return ap_passport_write_beside(target, passport, err);
 }
 
 static int run(unsigned count, char **operands)
@@ -117,7 +117,10 @@ static int run(unsigned count, char **operands)
         return cli_error(CLI_FAILED, "'%.400s' exists already; nothing was written", operands[1]);
     if (what.file && strcmp(what.file, "-") != 0 && access(what.file, R_OK) != 0)
         return cli_error(CLI_FAILED, "'%.400s' cannot be read: %s; nothing was written", what.file, strerror(errno));
-    ap_status status = ap_store_source_open(&j.source, operands[0], &err);
+    char source[CLI_PATH_ROOM];
+    ap_status status = cli_find_source(operands[0], source, &err);
+    if (status == AP_OK)
+        status = ap_store_source_open(&j.source, source, &err);
     if (status == AP_OK && imatrix)
         status = ap_file_open(imatrix, &j.imatrix_fd, &err);
     if (status == AP_OK)
@@ -132,7 +135,7 @@ static int run(unsigned count, char **operands)
     }
     ap_passport passport;
     if (status == AP_OK && what.file)
-        status = measure(operands, &passport, &err);
+        status = measure(source, operands[1], &passport, &err);
     int code = status == AP_OK ? print_report(operands[1], &reply, what.file ? &passport : NULL) : cli_failed(&err);
     ap_store_source_close(&j.source);
     if (j.imatrix_fd >= 0)
@@ -147,7 +150,8 @@ const cli_command cli_quantize = {
     .operands_min = 2,
     .operands_max = 2,
     .summary = "a model in fewer bits",
-    .description = "Writes the model of SOURCE in F32, F16 or BF16, a GGUF file (also one in parts) or a Hugging Face folder, as the GGUF "
+    .description = "Writes the model of SOURCE in F32, F16 or BF16, a GGUF file (also one in parts), a Hugging Face folder or the name of a model "
+                   "in the store that was made of such a one, as the GGUF "
                    "file TARGET with weights in another type. "
                    "Norms, biases and routers stay as they are; the output, and in some layers the values and the end of the MLP, get a "
                    "better type than the rest. The file has the same bytes whatever the number of threads, and for a folder the bytes "

@@ -264,6 +264,35 @@ void cli_print_notes(const char *notes)
     (void)putchar('\n');
 }
 
+/* The store has packed weights, which no file for others is written of. */
+static ap_status find_source_of(const ap_store_entry *entry, char path[CLI_PATH_ROOM], ap_error *err)
+{
+    char sha256[AP_HASH_HEX], title[] = "reading";
+    bool is_elsewhere = ap_fetch_is_source(entry->source);
+    if (is_elsewhere || access(entry->source, R_OK) != 0)
+        return ap_fail(err, AP_E_NOTFOUND, "the store has '%s' in packed form only, and what it was made of (%.300s) is not on this machine: "
+                       "%s give its path", entry->name, entry->source, is_elsewhere ? "download that file or folder and" : "put it there again or");
+    AP_TRY(ap_store_source_sha256(entry->source, sha256, cli_progress, title, err));
+    if (strcmp(sha256, entry->source_sha256) != 0)
+        return ap_fail(err, AP_E_STATE, "what '%s' in the store was made of, '%.300s', is another one now: give the path of the one that is meant",
+                       entry->name, entry->source);
+    (void)snprintf(path, CLI_PATH_ROOM, "%s", entry->source);
+    return AP_OK;
+}
+
+ap_status cli_find_source(const char *operand, char path[CLI_PATH_ROOM], ap_error *err)
+{
+    ap_store *store = NULL;
+    ap_store_entry entry;
+    if (snprintf(path, CLI_PATH_ROOM, "%s", operand) >= CLI_PATH_ROOM)
+        return ap_fail(err, AP_E_LIMIT, "the path is longer than %d bytes", CLI_PATH_ROOM - 1);
+    if (access(operand, F_OK) == 0 || !ap_store_name_is_valid(operand) || cli_open_store(&store, NULL) != AP_OK)
+        return AP_OK;
+    bool is_known = ap_store_find(store, operand, &entry, NULL) == AP_OK && !entry.is_cached && strcmp(entry.name, operand) == 0;
+    ap_store_close(&store);
+    return is_known ? find_source_of(&entry, path, err) : AP_OK;
+}
+
 ap_status cli_open_vocab(const char *model, int *fd, ap_error *err)
 {
     ap_store *store;

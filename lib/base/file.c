@@ -162,7 +162,7 @@ ap_status ap_file_new_begin(ap_file_new *file, const char *path, ap_error *err)
     if (file->has_name)
         file->fd = mkostemp(file->temporary, O_CLOEXEC);
     if (file->fd < 0)
-        return ap_fail(err, AP_E_IO, "'%s' cannot be created: %s", file->temporary, strerror(errno));
+        return ap_fail(err, AP_E_IO, "'%s' cannot be created: %s", path, strerror(errno));
     return AP_OK;
 }
 

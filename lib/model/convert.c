@@ -6,6 +6,7 @@
  */
 #include "model/convert.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "base/alloc.h"
@@ -52,6 +53,32 @@ static ap_status write_rows(const ap_source *s, ap_gguf_writer *w, const ap_conv
     return status;
 }
 
+/* ---- Other readers ---- */
+
+/* What llama.cpp computes otherwise, as docs/convert.md lists it (but for its table of GELU, which only rounds). */
+static void tell_elsewhere(const ap_arch *arch, const ap_hparams *s, const ap_source *source, char *out, size_t room)
+{
+    bool slides = false, is_gemma = strncmp(arch->name, "gemma", 5) == 0;
+    float by_width = 1.0f / sqrtf((float)(arch->score_width_layers == s->layer_count ? s->width / s->head_count : s->head_width));
+    for (uint32_t i = 0; i < s->layer_count; i++)
+        slides = slides || s->is_sliding[i];
+    const struct {
+        bool is_so;
+        const char *what;
+    } known[] = {
+        {slides && (arch == &ap_arch_llama || arch == &ap_arch_qwen2 || arch == &ap_arch_phi3), "every layer sees the whole context, also those with a window"},
+        {is_gemma && s->score_scale != by_width, "scores are divided by the root of the head's width, not of query_pre_attn_scalar"},
+        {arch->is_yarn_exact && s->rope.is_yarn, "the ramp of YaRN begins and ends at whole pairs"},
+        {arch == &ap_arch_qwen3moe && !s->is_router_normed, "the weights of the chosen experts are scaled to 1 in sum"},
+        {ap_source_find(source, AP_STR("rope_factors_long.weight")) && s->rope.original_tokens < 256,
+         "contexts are multiples of 256 tokens, so the short list of rotary factors is never taken"},
+        {arch == &ap_arch_falcon && s->alibi_bias > 0, "the file is refused, for its biases and ALiBi"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0] && !out[0]; i++)
+        if (known[i].is_so)
+            (void)snprintf(out, room, "llama.cpp computes something else from this file: %s (docs/convert.md)", known[i].what);
+}
+
 static ap_status write_file(const ap_source *s, int out_fd, const ap_convert_options *options, ap_convert_report *report, ap_error *err)
 {
     ap_gguf_writer *w;
@@ -78,7 +105,13 @@ ap_status ap_model_convert_to_gguf(const ap_import_file *files, size_t file_coun
     AP_TRY(ap_convert_check_options(options, err));
     ap_source source;
     AP_TRY(ap_source_open_fused(&source, files, file_count, err));
-    ap_status status = write_file(&source, out_fd, options, report, err);
+    const ap_arch *arch;
+    ap_hparams sizes;
+    ap_status status = ap_source_sizes(&source, &arch, &sizes, err);
+    if (status == AP_OK)
+        tell_elsewhere(arch, &sizes, &source, report->elsewhere, sizeof report->elsewhere);
+    if (status == AP_OK)
+        status = write_file(&source, out_fd, options, report, err);
     if (status == AP_OK)
         (void)snprintf(report->notes, sizeof report->notes, "%s", source.note);
     report->source_bytes = source.file_bytes;

@@ -397,11 +397,12 @@ done
 expect 0 "tensors" convert folder converted.gguf
 [ "$(timeout 60 "$aperto" logits ./converted.gguf --tokens 5,1,200,64,5,9 --all --digest)" = "$from_file" ] && ok || bad "the converted folder differs"
 expect 1 "exists already" convert folder converted.gguf
+expect 1 "its name ends in .gguf, 'refused' does not" convert folder refused
 expect 0 "" convert folder converted.gguf --force --json
 json 'd["tensors"] > 0 and d["written_bytes"] > 0'
 mkdir broken && cp folder/config.json broken && head -c 1000 folder/model.safetensors >broken/model.safetensors
 expect 1 "model.safetensors" convert broken refused.gguf
-expect 1 "cannot be created" convert folder missing/refused.gguf
+expect 1 "'missing/refused.gguf' cannot be created" convert folder missing/refused.gguf
 cp converted.gguf kept.gguf && expect 1 "" convert broken kept.gguf --force && cmp -s kept.gguf converted.gguf && ok || bad "a failure touched the file that was there"
 # … and quantising it gives what quantising that file gives
 expect 0 "no tokenizer" quantize folder direct.gguf --type Q4_K_M
@@ -415,8 +416,26 @@ expect 0 "passport       against voiced" quantize voiced small.gguf --type Q8_0 
 expect 0 "" show ./small.gguf --json && cp out small.json && expect 0 "" show ./voiced --json
 json 'd["source_sha256"] == json.load(open("small.json"))["passport"]["parent_sha256"]'
 expect 0 "" rm voiced
-# … and a folder again
-expect 0 "tensors" convert converted.gguf again
+# … and a folder again, a new one or one without files; nothing says more than the name that was given
+mkdir again
+expect 0 "again: a folder, " convert converted.gguf again
+expect 1 "'missing/refused' cannot be created" convert converted.gguf missing/refused
+mkdir refused && touch refused/file && expect 1 "'refused' exists already and is not empty" convert converted.gguf refused
+rm -r refused
+# A name in the store stands for what it was made of, while that is there unchanged
+expect 0 "" pull converted.gguf --as stored:one
+expect 0 "a folder" convert stored:one named && cmp -s named/model.safetensors again/model.safetensors && ok || bad "the name in the store is another model"
+expect 0 "" quantize stored:one named.gguf --type Q4_K_M && cmp -s named.gguf over.gguf && ok || bad "the name in the store is quantised otherwise"
+mv converted.gguf moved.gguf
+expect 1 "the store has 'stored:one' in packed form only" convert stored:one refused
+cp same.gguf converted.gguf && expect 1 "is another one now" quantize stored:one refused.gguf --type Q8_0
+mv moved.gguf converted.gguf
+expect 0 "" rm stored:one
+# Where another program is known to compute something else from the file, a line says so
+expect 0 "" convert "$source/tests/golden/arch/mistral_window" window.gguf
+[ "$(grep -c '^aperto: warning: llama.cpp computes something else from this file: every layer sees the whole context' err)" = 1 ] && ok || bad "no warning"
+expect 0 "" convert "$source/tests/golden/arch/llama" whole.gguf
+[ -s err ] && bad "a warning about a model that all read alike" || ok
 [ "$(timeout 60 "$aperto" logits ./again --tokens 5,1,200,64,5,9 --all --digest)" = "$from_file" ] && ok || bad "the folder that was written differs"
 expect 1 "exists already" convert converted.gguf again/
 expect 1 "strange name" convert converted.gguf refused.gguf

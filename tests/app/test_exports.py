@@ -218,7 +218,7 @@ def one_folder(work, name, files):
     for file, data in files.items():
         (home / "bad" / file).write_bytes(data)
     refused(home, name, home / "bad", [
-        ("convert", "bad", "out"),
+        ("convert", "bad", "out.gguf"),
         ("quantize", "bad", "out", "--type", "Q8_0"),
         ("pull", "bad", "--as", "bad"),
     ], True)
