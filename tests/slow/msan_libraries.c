@@ -1,17 +1,21 @@
 /* msan_libraries.c - MemorySanitizer sees only writes of code that was built with it.  Preloaded, this tells it what
- * the C library, libsodium, PCRE2 and jansson wrote for us; all else of theirs that lib/ calls returns plain numbers.
+ * the C library, libsodium, PCRE2, jansson, utf8proc and libcurl wrote for us; all else of theirs that is called returns plain numbers.
  *
  * Built without the sanitizer (sanitizers.sh); in a program without it, it does nothing.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include <curl/curl.h>
 #include <dlfcn.h>
 #include <jansson.h>
 #include <pcre2.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <utf8proc.h>
 
 void __msan_unpoison(const volatile void *bytes, size_t count) __attribute__((weak));
 void __msan_scoped_disable_interceptor_checks(void) __attribute__((weak));
@@ -47,6 +51,14 @@ WRAP(int, crypto_shorthash, (byte *out, const byte *in, unsigned long long n, co
 WRAP(int, crypto_generichash_final, (void *state, byte *out, size_t n), (state, out, n), out, n)
 WRAP(int, crypto_hash_sha256_final, (void *state, byte *out), (state, out), out, 32)
 WRAP(char *, sodium_bin2hex, (char *out, size_t room, const byte *in, size_t n), (out, room, in, n), out, 2 * n + 1)
+
+WRAP(int, sodium_base642bin,
+     (byte *out, size_t room, const char *in, size_t n, const char *ignore, size_t *length, const char **end, int variant),
+     (out, room, in, n, ignore, length, end, variant), out, result == 0 && length ? (written(length, sizeof *length), *length) : 0)
+
+WRAP(utf8proc_ssize_t, utf8proc_decompose_char,
+     (utf8proc_int32_t code, utf8proc_int32_t *out, utf8proc_ssize_t room, utf8proc_option_t options, int *last),
+     (code, out, room, options, last), out, result > 0 && result <= room ? (size_t)result * sizeof *out : 0)
 
 void randombytes_buf(void *out, size_t count);
 void randombytes_buf(void *out, size_t count)
@@ -90,17 +102,71 @@ __attribute__((constructor)) static void use_zeroed(void)
         set(zeroed, free);
 }
 
-/* It also hands its own stack to the C library, whose every function is watched. */
+/* It also hands its own stack to the C library, whose every function is watched; so does libcurl. */
+static void watch(bool is_on)
+{
+    void (*call)(void) = is_on ? __msan_scoped_enable_interceptor_checks : __msan_scoped_disable_interceptor_checks;
+    if (call)
+        call();
+}
+
 json_t *json_loadb(const char *text, size_t length, size_t flags, json_error_t *error)
 {
     json_t *(*next)(const char *, size_t, size_t, json_error_t *);
     *(void **)&next = dlsym(RTLD_NEXT, "json_loadb");
-    if (__msan_scoped_disable_interceptor_checks)
-        __msan_scoped_disable_interceptor_checks();
+    watch(false);
     json_t *result = next(text, length, flags, error);
-    if (__msan_scoped_enable_interceptor_checks)
-        __msan_scoped_enable_interceptor_checks();
+    watch(true);
     if (error)
         written(error, sizeof *error);
+    return result;
+}
+
+typedef struct dump {
+    json_dump_callback_t add;
+    void *context;
+} dump;
+
+static int add_written(const char *text, size_t length, void *context)
+{
+    const dump *d = context;
+    written(text, length);
+    watch(true);
+    int result = d->add(text, length, d->context);
+    watch(false);
+    return result;
+}
+
+int json_dump_callback(const json_t *json, json_dump_callback_t add, void *context, size_t flags)
+{
+    int (*next)(const json_t *, json_dump_callback_t, void *, size_t);
+    *(void **)&next = dlsym(RTLD_NEXT, "json_dump_callback");
+    dump d = {add, context};
+    watch(false);
+    int result = next(json, add_written, &d, flags);
+    watch(true);
+    return result;
+}
+
+CURLUcode curl_url_set(CURLU *url, CURLUPart part, const char *text, unsigned flags)
+{
+    CURLUcode (*next)(CURLU *, CURLUPart, const char *, unsigned);
+    *(void **)&next = dlsym(RTLD_NEXT, "curl_url_set");
+    watch(false);
+    CURLUcode result = next(url, part, text, flags);
+    watch(true);
+    return result;
+}
+
+CURLUcode curl_url_get(CURLU *url, CURLUPart part, char **text, unsigned flags)
+{
+    CURLUcode (*next)(CURLU *, CURLUPart, char **, unsigned);
+    *(void **)&next = dlsym(RTLD_NEXT, "curl_url_get");
+    watch(false);
+    CURLUcode result = next(url, part, text, flags);
+    written(text, sizeof *text);
+    if (result == CURLUE_OK)
+        written(*text, strlen(*text) + 1);
+    watch(true);
     return result;
 }
