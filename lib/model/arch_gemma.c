@@ -41,14 +41,19 @@ const ap_arch ap_arch_gemma = {
     GEMMA_FOLDER("GemmaForCausalLM", "gemma"),
 };
 
+/* Norms before and after both halves of a layer. */
+#define NORMS_AROUND                                                                                      \
+    AP_VECTOR(AP_ROLE_ATTN_NORM, "attn_norm.weight", AP_EXTENT_WIDTH, false, "input_layernorm.weight"),   \
+    AP_VECTOR(AP_ROLE_ATTN_POST_NORM, "post_attention_norm.weight", AP_EXTENT_WIDTH, false,               \
+              "post_attention_layernorm.weight"),                                                         \
+    AP_VECTOR(AP_ROLE_FFN_NORM, "ffn_norm.weight", AP_EXTENT_WIDTH, false,                                \
+              "pre_feedforward_layernorm.weight"),                                                        \
+    AP_VECTOR(AP_ROLE_FFN_POST_NORM, "post_ffw_norm.weight", AP_EXTENT_WIDTH, false,                      \
+              "post_feedforward_layernorm.weight")
+
 static const ap_tensor_rule gemma2_tensors[] = {
     AP_RULES_ENDS,
-    AP_VECTOR(AP_ROLE_ATTN_NORM, "attn_norm.weight", AP_EXTENT_WIDTH, false, "input_layernorm.weight"),
-    AP_VECTOR(AP_ROLE_ATTN_POST_NORM, "post_attention_norm.weight", AP_EXTENT_WIDTH, false,
-              "post_attention_layernorm.weight"),
-    AP_VECTOR(AP_ROLE_FFN_NORM, "ffn_norm.weight", AP_EXTENT_WIDTH, false, "pre_feedforward_layernorm.weight"),
-    AP_VECTOR(AP_ROLE_FFN_POST_NORM, "post_ffw_norm.weight", AP_EXTENT_WIDTH, false,
-              "post_feedforward_layernorm.weight"),
+    NORMS_AROUND,
     AP_RULES_ATTENTION(AP_HF_ROWS_SAME, AP_HF_ROWS_SAME),
     AP_RULES_GATED,
 };
@@ -71,12 +76,7 @@ const ap_arch ap_arch_gemma2 = {
 
 static const ap_tensor_rule gemma3_tensors[] = {
     AP_RULES_ENDS,
-    AP_VECTOR(AP_ROLE_ATTN_NORM, "attn_norm.weight", AP_EXTENT_WIDTH, false, "input_layernorm.weight"),
-    AP_VECTOR(AP_ROLE_ATTN_POST_NORM, "post_attention_norm.weight", AP_EXTENT_WIDTH, false,
-              "post_attention_layernorm.weight"),
-    AP_VECTOR(AP_ROLE_FFN_NORM, "ffn_norm.weight", AP_EXTENT_WIDTH, false, "pre_feedforward_layernorm.weight"),
-    AP_VECTOR(AP_ROLE_FFN_POST_NORM, "post_ffw_norm.weight", AP_EXTENT_WIDTH, false,
-              "post_feedforward_layernorm.weight"),
+    NORMS_AROUND,
     AP_RULES_ATTENTION(AP_HF_ROWS_SAME, AP_HF_ROWS_SAME),
     AP_RULES_QK_NORM(AP_EXTENT_HEAD, AP_EXTENT_HEAD),
     AP_RULES_GATED,
