@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "model/convert.h"
 #include "model/hf.h"
+#include "model/mix.h"
 
 enum { BUFFER_BYTES = 8 * 1024 * 1024, NONE = 0x7fffffff };
 
@@ -46,7 +47,7 @@ typedef struct plan {
     target *targets;
     ap_map index; /* of targets by name */
     uint32_t part_count, target_count, room, decoded_count;
-    const char *decoded_name; /* the type of the first that was decoded */
+    uint32_t decoded[AP_TYPE_ROOM]; /* parts by their type */
     ap_convert_tensors told;
     uint64_t done_bytes, total_bytes;
 } plan;
@@ -151,8 +152,10 @@ static ap_status add_part(void *context, const ap_wanted *w, ap_error *err)
         AP_TRY(ap_map_add(&p->index, ap_str_from(t->name), number, NULL, err));
     }
     target *t = &p->targets[number];
-    if (!is_float(from.tensor->type) && p->decoded_count++ == 0)
-        p->decoded_name = ap_type_info_of(from.tensor->type)->name;
+    if (!is_float(from.tensor->type)) {
+        p->decoded[from.tensor->type % AP_TYPE_ROOM]++;
+        p->decoded_count++;
+    }
     if ((is_float(from.tensor->type) ? from.tensor->type : p->decoded_type) != t->type)
         t->type = AP_TYPE_F32;
     uint32_t me = p->part_count++;
@@ -515,12 +518,16 @@ static ap_status run(plan *p, int out_fd, ap_error *err)
     for (uint32_t i = 0; i < p->target_count; i++)
         if (p->targets[i].shard == p->options->shard)
             AP_TRY(write_target(p, &p->targets[i], out_fd, err));
-    if (p->decoded_count)
-        (void)snprintf(p->report->notes, sizeof p->report->notes, "Weights in %s were decoded to %s: %u parts of tensors. ", p->decoded_name,
-                       ap_type_info_of(p->decoded_type)->name, p->decoded_count);
+    char *notes = p->report->notes;
+    size_t room = sizeof p->report->notes;
+    if (p->decoded_count) {
+        ap_str_append(notes, room, "Weights were decoded to %s, counted in parts of tensors: ", ap_type_info_of(p->decoded_type)->name);
+        ap_type_counts_add(notes, room, p->decoded);
+        ap_str_append(notes, room, ". ");
+    }
     bool has_map = ap_gguf_find(p->source->keys, AP_STR("tokenizer.ggml.precompiled_charsmap"));
     if (has_map && !ap_gguf_find(p->source->keys, AP_STR("tokenizer.aperto.normalizer")))
-        ap_str_append(p->report->notes, sizeof p->report->notes, "The vocabulary's map of characters is looked up by graphemes in a tokenizer.json: "
+        ap_str_append(notes, room, "The vocabulary's map of characters is looked up by graphemes in a tokenizer.json: "
                       "a few texts with combining marks get other tokens. ");
     return AP_OK;
 }

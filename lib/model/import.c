@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "model/mix.h"
 #include "model/model.h"
 #include "model/rules.h"
 #include "model/source.h"
@@ -25,14 +26,14 @@ typedef struct import {
     const ap_arch *arch;
     ap_hparams sizes;
     bool decode_to_f32, is_tied;
-    bool has_widened; /* a tensor's type is only decoded, so it is kept as another */
+    uint32_t widened[AP_TYPE_ROOM], widened_count; /* matrices of types that are only decoded, so kept as another */
     /* What will be written, and where it comes from. */
     ap_packed_tensor *tensors;
     ap_source_part *parts;
     uint32_t count, room, idle_count;
     ap_arena *arena;
     uint64_t parameter_count, source_bytes_total, source_bytes_done;
-    uint64_t type_bytes[64]; /* source bytes per type, to name the most frequent */
+    uint64_t type_bytes[AP_TYPE_ROOM]; /* source bytes per type, to name the most frequent */
     const ap_import_options *options;
     ap_import_report *report;
 } import;
@@ -65,7 +66,10 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
     /* Vectors are few and read by everybody: always f32. */
     ap_type kept = im->source->kept ? im->source->kept[source - im->source->tensors] : source->type;
     t->type = is_vector || im->decode_to_f32 ? AP_TYPE_F32 : ap_quant_supports(kept) ? kept : AP_TYPE_Q8_0;
-    im->has_widened = im->has_widened || (!is_vector && !ap_quant_supports(source->type));
+    if (!is_vector && !ap_quant_supports(source->type)) {
+        im->widened[source->type % AP_TYPE_ROOM]++;
+        im->widened_count++;
+    }
     bool is_by_row = is_vector || wanted->rule->role == AP_ROLE_POSITIONS || wanted->rule->role == AP_ROLE_TOKEN_TYPES;
     t->layout = is_by_row ? AP_LAYOUT_ROWS : AP_LAYOUT_PANELS;
     if (is_by_row)
@@ -77,7 +81,7 @@ static ap_status add_tensor(void *context, const ap_wanted *wanted, ap_error *er
     im->parameter_count += t->columns * t->rows;
     im->source_bytes_total += source_bytes;
     if (!is_vector)
-        im->type_bytes[kept % 64] += source_bytes;
+        im->type_bytes[kept % AP_TYPE_ROOM] += source_bytes;
     return AP_OK;
 }
 
@@ -136,11 +140,7 @@ static ap_status report(import *im, ap_error *err)
     (void)snprintf(r->architecture, sizeof r->architecture, "%s", im->arch->name);
     ap_gguf_copy_str(im->source->keys, "general.name", r->name, sizeof r->name);
     ap_gguf_copy_str(im->source->keys, "general.license", r->license, sizeof r->license);
-    uint32_t most = 0;
-    for (uint32_t i = 1; i < 64; i++)
-        if (im->type_bytes[i] > im->type_bytes[most])
-            most = i;
-    (void)snprintf(r->quantization, sizeof r->quantization, "%s", ap_type_info_of(most)->name);
+    (void)snprintf(r->quantization, sizeof r->quantization, "%s", ap_quantization_name(im->source->keys, im->type_bytes));
     ap_vocab *vocab;
     AP_TRY(ap_vocab_create(&vocab, im->source->keys, err));
     r->has_chat_template = ap_vocab_has_template(vocab);
@@ -160,8 +160,11 @@ static ap_status report(import *im, ap_error *err)
                       "it and the tokenizer adds it; chats here have it once. ");
     if (im->arch->is_encoder)
         ap_str_append(notes, room, "This is an encoder: it makes embeddings%s and no text. ", im->sizes.label_count ? " and scores" : "");
-    if (im->has_widened && !im->decode_to_f32)
-        ap_str_append(notes, room, "Weights of types that are only decoded (%s) were packed as Q8_0. ", r->quantization);
+    if (im->widened_count && !im->decode_to_f32) {
+        ap_str_append(notes, room, "Weights of types that are only decoded (");
+        ap_type_counts_add(notes, room, im->widened);
+        ap_str_append(notes, room, ") were packed as Q8_0. ");
+    }
     if (im->source->note && !im->decode_to_f32)
         ap_str_append(notes, room, "%s", im->source->note);
     if (im->idle_count)

@@ -4,27 +4,50 @@
 #include <stddef.h>
 #include <string.h>
 
+/* What files carry as general.file_type, its name, and the type of most of their matrices. */
+typedef struct file_type {
+    uint32_t number;
+    ap_type most;
+    const char *name;
+} file_type;
+
+static const file_type file_types[] = {
+    {0, AP_TYPE_F32, "F32"},        {1, AP_TYPE_F16, "F16"},        {2, AP_TYPE_Q4_0, "Q4_0"},      {3, AP_TYPE_Q4_1, "Q4_1"},
+    {7, AP_TYPE_Q8_0, "Q8_0"},      {8, AP_TYPE_Q5_0, "Q5_0"},      {9, AP_TYPE_Q5_1, "Q5_1"},      {10, AP_TYPE_Q2_K, "Q2_K"},
+    {11, AP_TYPE_Q3_K, "Q3_K_S"},   {12, AP_TYPE_Q3_K, "Q3_K_M"},   {13, AP_TYPE_Q3_K, "Q3_K_L"},   {14, AP_TYPE_Q4_K, "Q4_K_S"},
+    {15, AP_TYPE_Q4_K, "Q4_K_M"},   {16, AP_TYPE_Q5_K, "Q5_K_S"},   {17, AP_TYPE_Q5_K, "Q5_K_M"},   {18, AP_TYPE_Q6_K, "Q6_K"},
+    {21, AP_TYPE_Q2_K, "Q2_K_S"},   {25, AP_TYPE_IQ4_NL, "IQ4_NL"}, {30, AP_TYPE_IQ4_XS, "IQ4_XS"}, {32, AP_TYPE_BF16, "BF16"},
+    {38, AP_TYPE_MXFP4, "MXFP4"},
+};
+
 struct ap_mix {
     const char *name;
-    uint32_t file_type;
-    ap_type most, output;
+    ap_type output;
     ap_type better; /* of values and of the MLP's last matrix, in the layers of `wins`; 0 (F32): as most */
     ap_type fused;  /* q, k and v in one; F32: as most */
     enum { WINS_NONE, WINS_ENDS_AND_THIRDS, WINS_FIRST_EIGHTH } wins;
 };
 
 static const ap_mix mixes[] = {
-    {"F32", 0, AP_TYPE_F32, AP_TYPE_F32, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"F16", 1, AP_TYPE_F16, AP_TYPE_F16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"BF16", 32, AP_TYPE_BF16, AP_TYPE_BF16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"Q8_0", 7, AP_TYPE_Q8_0, AP_TYPE_Q8_0, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"Q6_K", 18, AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"Q5_K_M", 17, AP_TYPE_Q5_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, WINS_ENDS_AND_THIRDS},
-    {"Q4_K_M", 15, AP_TYPE_Q4_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q5_K, WINS_ENDS_AND_THIRDS},
-    {"Q4_0", 2, AP_TYPE_Q4_0, AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"IQ4_XS", 30, AP_TYPE_IQ4_XS, AP_TYPE_Q6_K, AP_TYPE_Q5_K, AP_TYPE_F32, WINS_FIRST_EIGHTH},
+    {"F32", AP_TYPE_F32, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {"F16", AP_TYPE_F16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {"BF16", AP_TYPE_BF16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {"Q8_0", AP_TYPE_Q8_0, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {"Q6_K", AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {"Q5_K_M", AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, WINS_ENDS_AND_THIRDS},
+    {"Q4_K_M", AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q5_K, WINS_ENDS_AND_THIRDS},
+    {"Q4_0", AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {"IQ4_XS", AP_TYPE_Q6_K, AP_TYPE_Q5_K, AP_TYPE_F32, WINS_FIRST_EIGHTH},
 };
-enum { MIXES = sizeof mixes / sizeof mixes[0] };
+enum { MIXES = sizeof mixes / sizeof mixes[0], FILE_TYPES = sizeof file_types / sizeof file_types[0] };
+
+static const file_type *file_type_of(const ap_mix *mix)
+{
+    size_t i = 0;
+    while (strcmp(file_types[i].name, mix->name) != 0)
+        i++;
+    return &file_types[i];
+}
 
 const ap_mix *ap_mix_find(const char *name)
 {
@@ -36,7 +59,7 @@ const ap_mix *ap_mix_find(const char *name)
 
 const char *ap_mix_names(void) { return "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS"; }
 
-uint32_t ap_mix_file_type(const ap_mix *mix) { return mix->file_type; }
+uint32_t ap_mix_file_type(const ap_mix *mix) { return file_type_of(mix)->number; }
 
 /* "blk.12.attn_v.weight": *layer is 12 and the rest "attn_v.weight"; without "blk." the name itself. */
 static const char *in_layer(const char *name, uint32_t *layer)
@@ -66,36 +89,44 @@ static ap_type wanted(const ap_mix *mix, const ap_mix_model *m, const char *name
 {
     uint32_t layer;
     const char *kind = in_layer(name, &layer);
-    ap_type better = mix->better == AP_TYPE_F32 ? mix->most : mix->better;
+    ap_type most = file_type_of(mix)->most, better = mix->better == AP_TYPE_F32 ? most : mix->better;
     if (strcmp(name, "output.weight") == 0 || (m->is_tied && strcmp(name, "token_embd.weight") == 0))
         return mix->output;
     bool is_value = strncmp(kind, "attn_v.", 7) == 0, is_down = strncmp(kind, "ffn_down", 8) == 0;
     if (strncmp(kind, "attn_qkv.", 9) == 0)
-        return mix->fused == AP_TYPE_F32 ? mix->most : mix->fused;
+        return mix->fused == AP_TYPE_F32 ? most : mix->fused;
     if (mix->wins == WINS_ENDS_AND_THIRDS && (is_value || is_down) && is_end_or_third(layer, m->layer_count))
         return better;
     if (mix->wins == WINS_FIRST_EIGHTH && is_value && m->heads_per_kv >= 4)
         return better;
     if (mix->wins == WINS_FIRST_EIGHTH && is_down && layer < m->layer_count / 8 && !m->has_importance)
         return better;
-    return mix->most;
+    return most;
+}
+
+/* What comes nearest to a type of 256 columns in blocks of 32; any other type itself. */
+static ap_type in_small_blocks(ap_type type)
+{
+    switch (type) {
+    case AP_TYPE_Q4_K: return AP_TYPE_Q5_0;
+    case AP_TYPE_Q5_K: return AP_TYPE_Q5_1;
+    case AP_TYPE_Q6_K: return AP_TYPE_Q8_0;
+    case AP_TYPE_IQ4_XS: return AP_TYPE_IQ4_NL;
+    default: return type;
+    }
 }
 
 /* The same for rows that are no whole blocks. */
 static ap_type fitting(ap_type type, uint64_t columns)
 {
     if (columns % 256 != 0)
-        type = type == AP_TYPE_Q4_K     ? AP_TYPE_Q5_0
-               : type == AP_TYPE_Q5_K   ? AP_TYPE_Q5_1
-               : type == AP_TYPE_Q6_K   ? AP_TYPE_Q8_0
-               : type == AP_TYPE_IQ4_XS ? AP_TYPE_IQ4_NL
-                                        : type;
+        type = in_small_blocks(type);
     bool is_float = type == AP_TYPE_F32 || type == AP_TYPE_F16 || type == AP_TYPE_BF16;
     return columns % 32 != 0 && !is_float ? AP_TYPE_F16 : type;
 }
 
 ap_type ap_mix_choose(const ap_mix *mix, const ap_mix_model *model, ap_str name, uint64_t columns, uint64_t rows,
-                      ap_type given)
+                      ap_type given, ap_type *asked)
 {
     char text[64];
     size_t length = name.len < sizeof text - 1 ? name.len : sizeof text - 1;
@@ -105,5 +136,29 @@ ap_type ap_mix_choose(const ap_mix *mix, const ap_mix_model *model, ap_str name,
     const char *kind = in_layer(text, &layer);
     bool is_left = rows <= 1 || !ends_with(text, ".weight") || strstr(kind, "_norm") || strncmp(kind, "ffn_gate_inp", 12) == 0 ||
                    strncmp(kind, "position_embd", 13) == 0 || strncmp(kind, "token_types", 11) == 0;
-    return is_left ? given : fitting(wanted(mix, model, text), columns);
+    *asked = is_left ? given : wanted(mix, model, text);
+    return is_left ? given : fitting(*asked, columns);
+}
+
+const char *ap_quantization_name(const ap_gguf *keys, const uint64_t type_bytes[AP_TYPE_ROOM])
+{
+    uint32_t most = 0, number;
+    for (uint32_t i = 1; i < AP_TYPE_ROOM; i++)
+        if (type_bytes[i] > type_bytes[most])
+            most = i;
+    if (ap_gguf_find(keys, AP_STR("general.file_type")) && ap_gguf_get_u32(keys, "general.file_type", &number, NULL) == AP_OK)
+        for (size_t i = 0; i < FILE_TYPES; i++)
+            if (file_types[i].number == number && (type_bytes[file_types[i].most] || type_bytes[in_small_blocks(file_types[i].most)]))
+                return file_types[i].name;
+    return ap_type_info_of(most)->name;
+}
+
+void ap_type_counts_add(char *to, size_t room, const uint32_t counts[AP_TYPE_ROOM])
+{
+    const char *before = "";
+    for (uint32_t i = 0; i < AP_TYPE_ROOM; i++)
+        if (counts[i]) {
+            ap_str_append(to, room, "%s%u in %s", before, counts[i], ap_type_info_of(i)->name);
+            before = ", ";
+        }
 }

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "kernel/attention.h"
+#include "model/mix.h"
 #include "model/model.h"
 #include "model/rules.h"
 
@@ -187,8 +188,7 @@ static void describe(ap_model *m)
     ap_gguf_copy_str(gguf, "general.name", info->name, sizeof info->name);
     ap_gguf_copy_str(gguf, "general.license", info->license, sizeof info->license);
     ap_gguf_copy_str(gguf, "aperto.source.sha256", info->source_sha256, sizeof info->source_sha256);
-    uint64_t type_bytes[64] = {0};
-    uint32_t most = 0;
+    uint64_t type_bytes[AP_TYPE_ROOM] = {0};
     for (uint32_t i = 0; i < ap_packed_count(m->packed); i++) {
         const ap_packed_tensor *t = ap_packed_at(m->packed, i);
         info->parameter_count += t->columns * t->rows;
@@ -196,12 +196,9 @@ static void describe(ap_model *m)
         if (ap_str_starts(t->name, AP_STR("blk.")) && t->rows > 1 && ap_matmul_needs_codes(t->type))
             info->int8_weights += t->columns * t->rows;
         if (t->rows > 1)
-            type_bytes[t->type % 64] += t->bytes;
+            type_bytes[t->type % AP_TYPE_ROOM] += t->bytes;
     }
-    for (uint32_t i = 1; i < 64; i++)
-        if (type_bytes[i] > type_bytes[most])
-            most = i;
-    (void)snprintf(info->quantization, sizeof info->quantization, "%s", ap_type_info_of(most)->name);
+    (void)snprintf(info->quantization, sizeof info->quantization, "%s", ap_quantization_name(gguf, type_bytes));
 }
 
 static ap_status open_into(ap_model *m, ap_error *err)

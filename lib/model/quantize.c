@@ -29,6 +29,8 @@ typedef struct quantize {
     ap_imatrix *imatrix; /* NULL: all columns count alike */
     ap_pool *pool;
     ap_type *types; /* of each tensor, as it will be written */
+    uint32_t matrix_count, short_count;  /* all that changed, those whose rows are no whole blocks of the type for them */
+    uint32_t short_types[AP_TYPE_ROOM]; /* what those became */
     uint64_t done_bytes, total_bytes;
 } quantize;
 
@@ -83,7 +85,13 @@ static ap_status choose_types(quantize *q, const ap_mix *mix, ap_error *err)
     m.heads_per_kv = kv_heads ? heads / kv_heads : 1;
     for (uint32_t i = 0; i < s->tensor_count; i++) {
         const ap_gguf_tensor *t = &s->tensors[i];
-        q->types[i] = ap_mix_choose(mix, &m, t->name, t->dims[0], row_count(t), t->type);
+        ap_type asked;
+        q->types[i] = ap_mix_choose(mix, &m, t->name, t->dims[0], row_count(t), t->type, &asked);
+        q->matrix_count += asked != t->type;
+        if (asked != q->types[i]) {
+            q->short_count++;
+            q->short_types[q->types[i] % AP_TYPE_ROOM]++;
+        }
         q->total_bytes += t->bytes;
         if (q->types[i] != t->type && !is_float(t->type))
             return ap_fail(err, AP_E_ARG, "tensor '%.*s' is %s already; quantise from the model in F32, F16 or BF16",
@@ -163,6 +171,20 @@ static ap_status run(quantize *q, const ap_mix *mix, int out_fd, ap_error *err)
     return status;
 }
 
+static void add_notes(const quantize *q)
+{
+    char *notes = q->report->notes;
+    size_t room = sizeof q->report->notes;
+    if (q->source->note)
+        ap_str_append(notes, room, "%s", q->source->note);
+    if (q->short_count) {
+        ap_str_append(notes, room, "%u of %u matrices have rows that blocks of their type in %s do not divide, and are larger for it: ",
+                      q->short_count, q->matrix_count, q->options->type);
+        ap_type_counts_add(notes, room, q->short_types);
+        ap_str_append(notes, room, ". ");
+    }
+}
+
 typedef struct reading {
     const ap_source *source;
     bool *is_read;
@@ -223,8 +245,8 @@ ap_status ap_model_quantize(const ap_import_file *files, size_t file_count, int 
         status = ap_pool_create(&q.pool, options->threads, err);
     if (status == AP_OK)
         status = run(&q, mix, out_fd, err);
-    if (status == AP_OK && source.note)
-        (void)snprintf(report->notes, sizeof report->notes, "%s", source.note);
+    if (status == AP_OK)
+        add_notes(&q);
     report->source_bytes = source.file_bytes;
     ap_pool_destroy(&q.pool);
     ap_imatrix_close(&q.imatrix);

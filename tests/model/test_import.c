@@ -793,7 +793,7 @@ static void types_that_are_only_decoded_are_kept_as_q8_0(void **state)
         ap_model *model;
         assert_ok(ap_model_import(source, packed, &options, &report, err));
         assert_string_equal(report.quantization, "TQ2_0");
-        assert_int_equal(strstr(report.notes, "(TQ2_0) were packed as Q8_0") != NULL, !exact);
+        assert_int_equal(strstr(report.notes, " in TQ2_0) were packed as Q8_0") != NULL, !exact);
         assert_ok(ap_model_open(&model, packed, err));
         assert_int_equal(model->layers[0].q.type, exact ? AP_TYPE_F32 : AP_TYPE_Q8_0);
         ap_matrix_row(&model->layers[0].mlp.down, 17, rows[exact]);

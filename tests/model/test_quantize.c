@@ -137,13 +137,61 @@ static void a_mix_spends_bits_where_errors_cost_more(void **state)
 
     const ap_mix *mix = ap_mix_find("Q4_K_M");
     ap_mix_model m = {.layer_count = 24, .heads_per_kv = 4, .is_tied = true};
-    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("token_embd.weight"), 896, 1000, AP_TYPE_F16), AP_TYPE_Q8_0);
-    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.attn_q.weight"), 896, 896, AP_TYPE_F16), AP_TYPE_Q5_0);
-    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.attn_q.weight"), 72, 72, AP_TYPE_F16), AP_TYPE_F16);
-    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.ffn_gate_inp.weight"), 1024, 8, AP_TYPE_F32), AP_TYPE_F32);
-    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.attn_q.bias"), 1024, 1, AP_TYPE_F32), AP_TYPE_F32);
-    assert_int_equal(ap_mix_choose(ap_mix_find("IQ4_XS"), &m, AP_STR("blk.4.attn_v.weight"), 1024, 256, AP_TYPE_F16), AP_TYPE_Q5_K);
+    ap_type asked;
+    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("token_embd.weight"), 896, 1000, AP_TYPE_F16, &asked), AP_TYPE_Q8_0);
+    assert_int_equal(asked, AP_TYPE_Q6_K);
+    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.attn_q.weight"), 896, 896, AP_TYPE_F16, &asked), AP_TYPE_Q5_0);
+    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.attn_q.weight"), 72, 72, AP_TYPE_F16, &asked), AP_TYPE_F16);
+    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.ffn_gate_inp.weight"), 1024, 8, AP_TYPE_F32, &asked), AP_TYPE_F32);
+    assert_int_equal(ap_mix_choose(mix, &m, AP_STR("blk.4.attn_q.bias"), 1024, 1, AP_TYPE_F32, &asked), AP_TYPE_F32);
+    assert_int_equal(ap_mix_choose(ap_mix_find("IQ4_XS"), &m, AP_STR("blk.4.attn_v.weight"), 1024, 256, AP_TYPE_F16, &asked), AP_TYPE_Q5_K);
     assert_null(ap_mix_find("Q4"));
+}
+
+/* What rows that are no whole blocks became is said, and the model keeps the name of what was asked. */
+static void types_that_do_not_fit_are_told(void **state)
+{
+    ap_tiny_model narrow = {.seed = 8, .layers = 2, .width = 64, .heads = 2, .kv_heads = 1, .ffn = 256, .has_output = true};
+    int source = ap_tiny_model_file(&narrow), fd = ap_test_temporary(), packed = ap_test_temporary();
+    ap_quantize_options options = {.size = sizeof options, .type = "Q4_K_M", .imatrix_fd = -1};
+    ap_quantize_report report;
+    assert_ok(ap_model_quantize(&(ap_import_file){.fd = source}, 1, fd, &options, &report, err));
+    /* Of each layer all but the end of the MLP, and embedding and output: 64 columns. */
+    assert_non_null(strstr(report.notes, "14 of 16 matrices have rows that blocks of their type in Q4_K_M do not divide"));
+    assert_non_null(strstr(report.notes, " in Q5_0, "));
+    ap_import_options import = {.size = sizeof import};
+    ap_import_report imported;
+    ap_model *opened_model;
+    assert_ok(ap_model_import(fd, packed, &import, &imported, err));
+    assert_string_equal(imported.quantization, "Q4_K_M");
+    assert_ok(ap_model_open(&opened_model, packed, err));
+    assert_string_equal(ap_model_info_of(opened_model)->quantization, "Q4_K_M");
+    ap_model_close(&opened_model);
+    close(packed);
+    close(fd);
+
+    /* Without such rows there is nothing to say. */
+    fd = ap_test_temporary();
+    options.type = "Q8_0";
+    assert_ok(ap_model_quantize(&(ap_import_file){.fd = source}, 1, fd, &options, &report, err));
+    assert_string_equal(report.notes, "");
+    close(fd);
+    close(source);
+}
+
+/* A file type that the matrices belie is not believed. */
+static void a_model_is_called_after_what_it_holds(void **state)
+{
+    uint64_t bytes[AP_TYPE_ROOM] = {[AP_TYPE_Q8_0] = 100, [AP_TYPE_F32] = 3};
+    ap_tiny_model tiny = {.seed = 8, .layers = 1};
+    int source = ap_tiny_model_file(&tiny), fd = quantized(source, "Q4_K_M", 1, -1);
+    opened o = open_file(fd);
+    assert_string_equal(ap_quantization_name(o.gguf, bytes), "Q8_0");
+    bytes[AP_TYPE_Q5_0] = 1;
+    assert_string_equal(ap_quantization_name(o.gguf, bytes), "Q4_K_M");
+    close_file(&o);
+    close(fd);
+    close(source);
 }
 
 static double weight_of(uint64_t column) { return column % 8 == 0 ? 50 : 1; }
@@ -310,6 +358,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_encoded_and_the_rest_is_copied),
         cmocka_unit_test(a_mix_spends_bits_where_errors_cost_more),
+        cmocka_unit_test(types_that_do_not_fit_are_told),
+        cmocka_unit_test(a_model_is_called_after_what_it_holds),
         cmocka_unit_test(importance_moves_the_error_to_where_it_matters_less),
         cmocka_unit_test(parts_give_the_bytes_of_the_whole),
         cmocka_unit_test(a_folder_gives_the_bytes_of_its_gguf_file),
