@@ -18,17 +18,17 @@ typedef struct source_now {
     char revision[AP_STORE_REVISION_MAX + 1]; /* empty: not known */
 } source_now;
 
-typedef enum answer { CURRENT, OUTDATED, UNREACHABLE } answer;
+typedef enum answer { CURRENT, OUTDATED, UNKNOWN, UNREACHABLE } answer;
 
-static const char *const answer_names[] = {"current", "outdated", "unreachable"};
+static const char *const answer_names[] = {"current", "outdated", "unknown", "unreachable"};
 
 typedef struct checked {
     const ap_store_entry *entry;
     answer answer;
     source_now now;
     bool was_undone; /* what the source has now is what a rollback left */
-    char why[400];   /* UNREACHABLE */
-    char command[2 * AP_STORE_PATH_MAX + AP_STORE_NAME_MAX]; /* OUTDATED: that updates */
+    char why[400];   /* UNREACHABLE, UNKNOWN */
+    char command[2 * AP_STORE_PATH_MAX + AP_STORE_NAME_MAX]; /* OUTDATED: that updates; UNKNOWN: that tells */
 } checked;
 
 /* ---- Asking ---- */
@@ -36,15 +36,13 @@ typedef struct checked {
 static ap_status ask_source(ap_store *store, const char *source, source_now *now, ap_error *err)
 {
     char title[] = "comparing", folder[AP_FETCH_PATH_ROOM];
-    if (!ap_fetch_is_source(source))
+    if (!ap_store_is_source(source))
         return ap_store_source_sha256(source, now->sha256, cli_progress, title, err);
     ap_fetch_options o;
     cli_fetch_options(store, folder, &o);
     o.note = NULL; /* of a pull */
     ap_fetch_state state;
     AP_TRY(ap_fetch_look(source, &o, &state, err));
-    if (!state.revision[0])
-        return ap_fail(err, AP_E_UNSUPPORTED, "the server does not say which state of the file it has (no ETag)");
     (void)snprintf(now->revision, sizeof now->revision, "%s", state.revision);
     return AP_OK;
 }
@@ -87,12 +85,15 @@ static void check_one(ap_store *store, const ap_store_entry *entry, checked *out
     }
     if (is_same(entry, &out->now))
         return;
-    out->answer = OUTDATED;
+    bool is_known = out->now.sha256[0] || (out->now.revision[0] && entry->revision[0]);
+    out->answer = is_known ? OUTDATED : UNKNOWN;
+    if (!is_known)
+        (void)snprintf(out->why, sizeof out->why, "cannot be compared (the server %s no digest and no date)", out->now.revision[0] ? "gave" : "gives");
     quote(entry->source, quoted, sizeof quoted);
     (void)snprintf(out->command, sizeof out->command, "aperto pull %s --as %s", quoted, entry->name);
     ap_store_entry *history;
     size_t count;
-    if (ap_store_history(store, entry->name, &history, &count, NULL) != AP_OK)
+    if (!is_known || ap_store_history(store, entry->name, &history, &count, NULL) != AP_OK)
         return;
     for (size_t i = 0; i < count; i++)
         out->was_undone = out->was_undone || (history[i].is_undone && is_same(&history[i], &out->now));
@@ -114,7 +115,9 @@ static json_t *checked_json(const checked *c)
         json_object_set_new(o, "update", json_string(c->command));
         json_object_set_new(o, "rolled_back", json_boolean(c->was_undone));
     }
-    if (c->answer == UNREACHABLE)
+    if (c->answer == UNKNOWN)
+        json_object_set_new(o, "compare", json_string(c->command));
+    if (c->answer == UNREACHABLE || c->answer == UNKNOWN)
         json_object_set_new(o, "message", json_string(c->why));
     return o;
 }
@@ -124,6 +127,8 @@ static void print_checked(const checked *c)
     (void)printf("%-24s %-12s", c->entry->name, answer_names[c->answer]);
     if (c->answer == OUTDATED)
         (void)printf(" %s%s", c->command, c->was_undone ? "   (goes to what was rolled back)" : "");
+    else if (c->answer == UNKNOWN)
+        (void)printf(" %s; this fetches it and compares: %s", c->why, c->command);
     else if (c->answer == UNREACHABLE)
         (void)printf(" %s", c->why);
     (void)putchar('\n');
@@ -160,7 +165,7 @@ static int run_outdated(unsigned count, char **operands)
     ap_error err = {0};
     ap_store *store;
     ap_store_entry *entries = NULL;
-    size_t n = 0, unreachable = 0;
+    size_t n = 0, not_compared = 0;
     json_t *list = json_array();
     checked *c = ap_alloc(sizeof *c);
     ap_status status = c ? cli_open_store(&store, &err) : ap_fail_nomem(&err, sizeof *c);
@@ -168,7 +173,7 @@ static int run_outdated(unsigned count, char **operands)
         status = list_names(store, count, operands, &entries, &n, &err);
         for (size_t i = 0; i < n && status == AP_OK; i++) {
             check_one(store, &entries[i], c);
-            unreachable += c->answer == UNREACHABLE;
+            not_compared += c->answer == UNREACHABLE || c->answer == UNKNOWN;
             if (as_json)
                 json_array_append_new(list, checked_json(c));
             else
@@ -189,15 +194,16 @@ static int run_outdated(unsigned count, char **operands)
         json_decref(list);
     if (code == CLI_DONE)
         code = cli_finish_output();
-    if (code == CLI_DONE && unreachable)
-        code = cli_error(CLI_FAILED, "of %zu sources %zu could not be compared", n, unreachable);
+    if (code == CLI_DONE && not_compared)
+        code = cli_error(CLI_FAILED, "of %zu sources %zu could not be compared", n, not_compared);
     return code;
 }
 
 const cli_command cli_outdated = {
     .name = "outdated", .operands = "[NAME...]", .operands_max = 32, .summary = "which models have a newer source",
     .description = "Compares what was recorded of each name (all of them if none is given) with its source now, and prints for each one whether it is "
-                   "current, outdated, with the command that updates it, or why its source could not be asked. Nothing is fetched and nothing is "
+                   "current, outdated, with the command that updates it, unknown, when its server gives neither digest, ETag nor date (pulling it again compares "
+                   "the bytes), or why its source could not be asked. Nothing is fetched and nothing is "
                    "changed. The exit status is 0 when every source was compared, whatever the result, and 1 when one could not be.",
     .options = options, .option_count = 1, .run = run_outdated,
 };

@@ -37,6 +37,8 @@ static void listen_to_signals(bool is_listening)
 
 /* ---- From elsewhere ---- */
 
+typedef enum pull_news { OTHER_BYTES, SAME_BYTES, NOTHING_NEWER /* nothing was fetched */ } pull_news;
+
 typedef struct search {
     ap_store *store;
     ap_store_entry *found;
@@ -63,7 +65,7 @@ static bool has_it(void *context, const ap_fetch_state *now)
     return s->is_found;
 }
 
-static ap_status pull_from_elsewhere(ap_store *store, const char *source, ap_store_entry *entry, bool *is_there, ap_error *err)
+static ap_status pull_from_elsewhere(ap_store *store, const char *source, ap_store_entry *entry, pull_news *news, ap_error *err)
 {
     char folder[AP_FETCH_PATH_ROOM], title[] = "reading";
     ap_fetch_options o;
@@ -81,15 +83,24 @@ static ap_status pull_from_elsewhere(ap_store *store, const char *source, ap_sto
     if (cli_is_terminal(STDERR_FILENO) && status != AP_OK)
         (void)fputs("\r\033[K", stderr); /* the bar */
     if (status == AP_E_CANCELLED)
-        (void)ap_fail(err, status, "stopped; the same command goes on with what was fetched, 'aperto rm %.300s' removes it",
-                      fetched->state.source[0] ? fetched->state.source : source);
-    *is_there = s.is_found;
+        (void)(fetched->folder[0] ? ap_fail(err, status, "stopped; the same command goes on with what was fetched, 'aperto rm %.300s' removes it",
+                                            fetched->state.source)
+                                  : ap_fail(err, status, "stopped before anything was fetched"));
+    *news = s.is_found ? NOTHING_NEWER : OTHER_BYTES;
     if (status == AP_OK && !s.is_found) {
         const ap_store_origin origin = {.source = fetched->state.source, .revision = fetched->state.revision};
         char made[AP_STORE_NAME_MAX + 1];
+        ap_store_entry before;
         ap_store_make_name(fetched->path, made);
+        bool is_known = ap_store_find(store, as_name ? as_name : made, &before, NULL) == AP_OK;
         status = ap_store_import(store, fetched->path, &origin, as_name ? as_name : made, cli_progress, title, entry, err);
-        ap_fetch_end(fetched, status == AP_OK);
+        if (status == AP_OK && is_known && strcmp(before.source_sha256, entry->source_sha256) == 0)
+            *news = SAME_BYTES;
+        bool is_refused = status != AP_OK && entry->is_refused;
+        ap_fetch_end(fetched, status == AP_OK || is_refused);
+        ap_error why = *err;
+        if (is_refused)
+            (void)ap_fail(err, status, "%s; what was fetched is thrown away", why.message);
     }
     ap_free(fetched);
     return status;
@@ -97,7 +108,7 @@ static ap_status pull_from_elsewhere(ap_store *store, const char *source, ap_sto
 
 /* ---- The command ---- */
 
-static int print_pulled(const ap_store_entry *entry, bool is_there)
+static int print_pulled(const ap_store_entry *entry, pull_news news)
 {
     if (as_json)
         return cli_print_json(cli_moved_json(entry));
@@ -105,8 +116,10 @@ static int print_pulled(const ap_store_entry *entry, bool is_there)
                  entry->report.name[0] ? entry->report.name : entry->report.architecture, (double)entry->report.parameter_count / 1e6,
                  entry->report.quantization, (double)entry->packed_bytes / 1e6,
                  entry->report.license[0] ? entry->report.license : "not stated");
-    if (is_there)
+    if (news == NOTHING_NEWER)
         (void)printf("The source has nothing newer; nothing was fetched.\n");
+    if (news == SAME_BYTES)
+        (void)printf("The source has the same bytes as before.\n");
     if (entry->moved_from[0])
         (void)printf("Until now the name '%s' meant %.12s of the same source; 'aperto rollback %s' goes back to it.\n", entry->name,
                      entry->moved_from, entry->name);
@@ -121,18 +134,17 @@ static int run(unsigned count, char **operands)
     ap_error err = {0};
     ap_store *store;
     ap_store_entry entry;
-    bool is_there = false;
+    pull_news news = OTHER_BYTES;
     char title[] = "reading";
-    if (as_name && !ap_store_name_is_valid(as_name))
-        return cli_error(CLI_MISUSE, "option --as: '%.100s' is no possible name: 1 to %d characters of A-Z a-z 0-9 . _ : -, not "
-                         "starting with . or -, without '..'", as_name, AP_STORE_NAME_MAX);
+    if (as_name && ap_store_check_new_name(as_name, &err) != AP_OK)
+        return cli_error(CLI_MISUSE, "option --as: %s", err.message);
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
-        status = ap_fetch_is_source(operands[0]) ? pull_from_elsewhere(store, operands[0], &entry, &is_there, &err)
+        status = ap_store_is_source(operands[0]) ? pull_from_elsewhere(store, operands[0], &entry, &news, &err)
                                                  : ap_store_import(store, operands[0], NULL, as_name, cli_progress, title, &entry, &err);
     if (store)
         ap_store_close(&store);
-    return status == AP_OK ? print_pulled(&entry, is_there) : cli_failed(&err);
+    return status == AP_OK ? print_pulled(&entry, news) : cli_failed(&err);
 }
 
 const cli_command cli_pull = {

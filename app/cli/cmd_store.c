@@ -300,7 +300,7 @@ const cli_command cli_verify = {
 static ap_status remove_one(ap_store *store, const char *model, ap_error *err)
 {
     char folder[AP_FETCH_PATH_ROOM];
-    if (!ap_fetch_is_source(model) || ap_store_name_is_valid(model))
+    if (!ap_store_is_source(model) || ap_store_name_is_valid(model))
         return ap_store_remove(store, model, with_history, err);
     ap_store_downloads_folder(store, folder, sizeof folder);
     return ap_fetch_forget(folder, model, err);
@@ -355,9 +355,8 @@ static int run_tag(unsigned count, char **operands)
     ap_error err = {0};
     ap_store *store;
     ap_store_entry entry;
-    if (!ap_store_name_is_valid(operands[1]))
-        return cli_error(CLI_MISUSE, "'%.100s' is no possible name: 1 to %d characters of A-Z a-z 0-9 . _ : -, not starting with . or -, "
-                         "without '..'", operands[1], AP_STORE_NAME_MAX);
+    if (ap_store_check_new_name(operands[1], &err) != AP_OK)
+        return cli_error(CLI_MISUSE, "%s", err.message);
     ap_status status = cli_open_store(&store, &err);
     if (status == AP_OK)
         status = ap_store_tag(store, operands[0], operands[1], may_move, &entry, &err);

@@ -144,7 +144,7 @@ static bool looks_like_hub(const char *model)
 /* A model that is not here, and looks as if it were elsewhere. */
 static ap_status hint_pull(ap_status status, const char *model, ap_error *err)
 {
-    bool is_source = ap_fetch_is_source(model);
+    bool is_source = ap_store_is_source(model);
     if (status != AP_E_NOTFOUND || (!is_source && !looks_like_hub(model)))
         return status;
     ap_error why = *err;
@@ -268,7 +268,7 @@ void cli_print_notes(const char *notes)
 static ap_status find_source_of(const ap_store_entry *entry, char path[CLI_PATH_ROOM], ap_error *err)
 {
     char sha256[AP_HASH_HEX], title[] = "reading";
-    bool is_elsewhere = ap_fetch_is_source(entry->source);
+    bool is_elsewhere = ap_store_is_source(entry->source);
     if (is_elsewhere || access(entry->source, R_OK) != 0)
         return ap_fail(err, AP_E_NOTFOUND, "the store has '%s' in packed form only, and what it was made of (%.300s) is not on this machine: "
                        "%s give its path", entry->name, entry->source, is_elsewhere ? "download that file or folder and" : "put it there again or");

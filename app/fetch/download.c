@@ -324,6 +324,7 @@ static ap_status take_answer(download *d, slot *s, ap_error *err)
     if (x->code == 416 && d->partial.done_bytes > 0)
         return restart(d, "the file is shorter now", err);
     d->file->code = x->code;
+    d->is_worthless = x->code == 404 || x->code == 410; /* there is nothing to go on with */
     ap_buf_deinit(&d->file->refusal_head);
     d->file->refusal_head = x->head;
     x->head = (ap_buf){0};
@@ -371,7 +372,7 @@ static ap_status hash_some(download *d, uint64_t most, ap_error *err)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return ap_fail(err, AP_E_IO, "'%s.part' cannot be read: %s", p->name, n < 0 ? strerror(errno) : "it became shorter");
+            return ap_fail(err, AP_E_IO, "'%s' cannot be read again: %s", p->name, n < 0 ? strerror(errno) : "it became shorter");
         ap_hash_add(&d->hash, d->piece, (size_t)n);
         d->hashed += (uint64_t)n;
         most = (uint64_t)n < most ? most - (uint64_t)n : 0;

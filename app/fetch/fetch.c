@@ -18,15 +18,6 @@
 #include "fetch/hub.h"
 #include "fetch/oci.h"
 
-bool ap_fetch_is_source(const char *text)
-{
-    static const char *const schemes[] = {"hf:", "https:", "http:", "oci:", "ftp:", "file:"};
-    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
-        if (strncasecmp(text, schemes[i], strlen(schemes[i])) == 0)
-            return true;
-    return false;
-}
-
 bool ap_fetch_is_same(const char *a, const char *b)
 {
     const char *x = strchr(a, '/'), *y = strchr(b, '/');
@@ -186,13 +177,14 @@ ap_status ap_fetch_look(const char *source, const ap_fetch_options *options, ap_
 static ap_status check_room(const ap_fetched *f, uint64_t bytes, uint64_t there, ap_error *err)
 {
     struct statvfs disk;
+    int length = (int)(strrchr(f->folder, '/') - f->folder); /* all downloads' folder: what a user knows */
     if (statvfs(f->folder, &disk) != 0)
-        return ap_fail(err, AP_E_IO, "the disk of '%.300s' cannot be asked for its free space: %s", f->folder, strerror(errno));
+        return ap_fail(err, AP_E_IO, "the disk of '%.*s' cannot be asked for its free space: %s", length < 300 ? length : 300, f->folder, strerror(errno));
     uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize, needed = bytes - (there < bytes ? there : bytes) + bytes;
     if (needed <= room)
         return AP_OK;
-    return ap_fail(err, AP_E_IO, "the download and the packed model need %.1f MB, the disk of '%.200s' has %.1f MB free", (double)needed / 1e6,
-                   f->folder, (double)room / 1e6);
+    return ap_fail(err, AP_E_IO, "the download and the packed model need %.1f MB, the disk of '%.*s' has %.1f MB free", (double)needed / 1e6,
+                   length < 200 ? length : 200, f->folder, (double)room / 1e6);
 }
 
 /* Where a chosen file will lie: in `folder`, or in one below it, as in its repository.  The caller closes *out. */
@@ -296,6 +288,8 @@ ap_status ap_fetch_pull(const char *source, const ap_fetch_options *options, ap_
         if (status != AP_OK)
             ap_fetch_end(out, false);
     }
+    if (status != AP_OK)
+        ap_error_prefix(err, l->state.source);
     looked_deinit(l);
     ap_free(l);
     return status;

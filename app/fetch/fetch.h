@@ -10,7 +10,7 @@
  *     KEY/lock          held by the process that fetches it
  *     KEY/NAME/…        its files, whole or in part (transfer.h)
  *
- * What is left of a download that was stopped stays: the same pull goes on with it, ap_fetch_leftovers lists it,
+ * What is left of a download that was stopped stays, if it is of use: the same pull goes on with it, ap_fetch_leftovers lists it,
  * ap_fetch_forget removes it, and what nobody touched for AP_FETCH_KEEP_DAYS goes with the next pull.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -47,12 +47,10 @@ typedef struct ap_fetch_state {
 typedef struct ap_fetched {
     ap_fetch_state state;
     char path[AP_FETCH_PATH_ROOM]; /* the file (of a split model the first part) or folder, for the import; empty: has_it said yes */
-    char folder[AP_FETCH_PATH_ROOM];
+    char folder[AP_FETCH_PATH_ROOM]; /* of this download; empty: there is none */
     int lock;
 } ap_fetched;
 
-/* Whether the text begins like a source of this room ("hf:", "https:", …); else it is a path or a name. */
-bool ap_fetch_is_source(const char *text);
 /* Asks what the source is now; fetches no file. */
 ap_status ap_fetch_look(const char *source, const ap_fetch_options *options, ap_fetch_state *out, ap_error *err);
 /* Whether two revisions of one source mean the same bytes: another commit may have the same files. */
@@ -60,8 +58,9 @@ bool ap_fetch_is_same(const char *revision, const char *other);
 
 /* Fetches it, or what is missing of it; afterwards ap_fetch_end.  AP_E_CANCELLED: stopped, the next call goes on. */
 ap_status ap_fetch_pull(const char *source, const ap_fetch_options *options, ap_fetched *out, ap_error *err);
-/* Removes what was fetched once it is imported, else leaves it for the next time; gives the lock back. */
-void ap_fetch_end(ap_fetched *fetched, bool is_imported);
+/* Removes what was fetched once it is of no more use (imported, or refused for what it is), else leaves it for the next time;
+ * gives the lock back. */
+void ap_fetch_end(ap_fetched *fetched, bool is_done);
 
 /* ---- To a registry ---- */
 

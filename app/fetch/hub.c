@@ -196,6 +196,8 @@ static ap_status explain(const ap_fetch_settings *s, const ap_hub_source *source
     if (code == 401 && has_token && !ap_str_is(why, "RepoNotFound"))
         return ap_fail(err, AP_E_NOTFOUND, "%s does not know the token in HF_TOKEN (or the token file): set a valid one, or none for models that are "
                        "open; HTTP 401", s->endpoint);
+    if (*what && (code == 404 || code == 410))
+        return ap_fail(err, AP_E_NOTFOUND, "%s lists '%s' among the files of '%s' and does not have it; HTTP %ld", s->endpoint, what, source->repo, code);
     if (code == 401 || code == 404)
         return ap_fail(err, AP_E_NOTFOUND, "there is no '%s' on %s, or it is private: look at the name%s%s; HTTP %ld", source->repo, s->endpoint,
                        has_token ? ", and whether your token may read it" : ", or set HF_TOKEN to a token that may read it", withheld, code);

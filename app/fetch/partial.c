@@ -143,7 +143,7 @@ ap_status ap_partial_reset(ap_partial *p, ap_error *err)
     forget_plan(p);
     (void)unlinkat(p->folder, with(p->name, ".state", path), 0);
     if (ftruncate(p->fd, 0) != 0)
-        return ap_fail(err, AP_E_IO, "'%s.part' cannot be emptied: %s", p->name, strerror(errno));
+        return ap_fail(err, AP_E_IO, "'%s' cannot be emptied: %s", p->name, strerror(errno));
     return AP_OK;
 }
 
@@ -161,7 +161,7 @@ ap_status ap_partial_write(ap_partial *p, uint64_t at, const void *bytes, size_t
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return ap_fail(err, AP_E_IO, "'%s.part' cannot be written: %s", p->name, n < 0 ? strerror(errno) : "nothing was taken");
+            return ap_fail(err, AP_E_IO, "'%s' cannot be written: %s", p->name, n < 0 ? strerror(errno) : "nothing was taken");
         p->done[i] += (uint64_t)n;
         p->done_bytes += (uint64_t)n;
         at += (uint64_t)n;
@@ -192,7 +192,7 @@ ap_status ap_partial_save(ap_partial *p, ap_error *err)
     if (!p->done)
         return AP_OK; /* nothing to say */
     if (fdatasync(p->fd) != 0)
-        return ap_fail(err, AP_E_IO, "'%s.part' cannot be written: %s", p->name, strerror(errno));
+        return ap_fail(err, AP_E_IO, "'%s' cannot be written: %s", p->name, strerror(errno));
     char *text = state_text(p);
     if (!text)
         return ap_fail_nomem(err, p->count * sizeof *p->done);

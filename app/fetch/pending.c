@@ -126,12 +126,33 @@ ap_status ap_pending_begin(const char *folder, ap_fetched *out, bool *is_same_st
     return status;
 }
 
-void ap_fetch_end(ap_fetched *fetched, bool is_imported)
+/* Whether a file in it has bytes; pull.json and lock at its top are not the model's. */
+static bool holds_bytes(int parent, const char *name, unsigned depth)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *dir = fd >= 0 && depth < DEPTH_MAX ? fdopendir(fd) : NULL;
+    bool is_held = false;
+    if (!dir && fd >= 0)
+        close(fd);
+    for (struct dirent *d; dir && !is_held && (d = readdir(dir));) {
+        struct stat st;
+        if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 || fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        is_held = S_ISDIR(st.st_mode) ? holds_bytes(fd, d->d_name, depth + 1) : depth > 0 && st.st_size > 0;
+    }
+    if (dir)
+        closedir(dir);
+    return is_held;
+}
+
+void ap_fetch_end(ap_fetched *fetched, bool is_done)
 {
     if (fetched->lock < 0)
         return;
-    if (is_imported)
+    if (is_done || !holds_bytes(AT_FDCWD, fetched->folder, 0)) { /* nothing to go on with */
         remove_all(AT_FDCWD, fetched->folder, 0);
+        fetched->folder[0] = 0;
+    }
     close(fetched->lock);
     fetched->lock = -1;
 }

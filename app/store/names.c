@@ -19,6 +19,14 @@ ap_status ap_store_check_name(const char *name, ap_error *err)
                                                   "not starting with . or -, without '..'", name, AP_STORE_NAME_MAX);
 }
 
+ap_status ap_store_check_new_name(const char *name, ap_error *err)
+{
+    AP_TRY(ap_store_check_name(name, err));
+    return ap_store_is_source(name) ? ap_fail(err, AP_E_ARG, "'%.100s' is no possible name: it begins like a source, '%.*s'", name,
+                                              (int)strcspn(name, ":") + 1, name)
+                                    : AP_OK;
+}
+
 ap_status ap_store_read_name(const ap_store *store, const char *name, ap_manifest *out, ap_error *err)
 {
     char path[AP_STORE_PATH_ROOM];
@@ -130,7 +138,7 @@ ap_status ap_store_tag(ap_store *store, const char *model, const char *name, boo
 {
     ap_manifest m = {0};
     int lock;
-    AP_TRY(ap_store_check_name(name, err));
+    AP_TRY(ap_store_check_new_name(name, err));
     AP_TRY(ap_store_lock(store, &lock, err));
     ap_status status = tag(store, model, name, may_move, &m, entry, err);
     ap_manifest_deinit(&m);

@@ -212,8 +212,9 @@ ap_status ap_store_take_source(const ap_store *store, const char *path, const ap
     *stamp = job.source.stamp;
     ap_store_source_close(&job.source);
     if (status != AP_OK) {
+        entry->is_refused = !job.is_store_to_blame && (status == AP_E_FORMAT || status == AP_E_UNSUPPORTED || status == AP_E_LIMIT || status == AP_E_NOTFOUND);
         if (!job.is_store_to_blame)
-            ap_error_prefix(err, path);
+            ap_error_prefix(err, origin ? origin->source : path); /* what was asked for, and not where it lies meanwhile */
         return status;
     }
     memcpy(entry->source_sha256, job.source_sha256, sizeof entry->source_sha256);

@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -19,6 +20,15 @@ bool ap_store_name_is_valid(const char *name)
     if (length == 0 || length > AP_STORE_NAME_MAX || name[0] == '.' || name[0] == '-' || strstr(name, ".."))
         return false;
     return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-") == length;
+}
+
+bool ap_store_is_source(const char *text)
+{
+    static const char *const schemes[] = {"hf:", "https:", "http:", "oci:", "ftp:", "file:"};
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        if (strncasecmp(text, schemes[i], strlen(schemes[i])) == 0)
+            return true;
+    return false;
 }
 
 bool ap_store_is_path(const char *model)
@@ -241,6 +251,8 @@ void ap_store_make_name(const char *path, char name[AP_STORE_NAME_MAX + 1])
             name[n++] = '-';
     }
     name[n] = 0;
+    if (ap_store_is_source(name)) /* "hf:x.gguf", "oci://HOST/hf:TAG" */
+        *strchr(name, ':') = '-';
     if (!ap_store_name_is_valid(name))
         (void)snprintf(name, AP_STORE_NAME_MAX + 1, "model");
 }
@@ -294,7 +306,8 @@ ap_status ap_store_import(ap_store *store, const char *path, const ap_store_orig
         ap_store_make_name(origin ? origin->source : path, made);
         name = made;
     }
-    AP_TRY(ap_store_check_name(name, err));
+    *entry = (ap_store_entry){0};
+    AP_TRY(ap_store_check_new_name(name, err));
     AP_TRY(ap_store_lock(store, &lock, err));
     ap_status status = ap_store_sweep(store, err);
     if (status == AP_OK)

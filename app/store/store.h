@@ -15,7 +15,8 @@
  * A name that gets another meaning keeps the ones before in its history, and their blobs stay; only
  * ap_store_forget and ap_store_remove drop them.
  *
- * Names are 1 to 96 characters of A-Z a-z 0-9 . _ : -, not starting with . or -, without "..".
+ * Names are 1 to 96 characters of A-Z a-z 0-9 . _ : -, not starting with . or -, without "..". A new one does not begin
+ * like a source ("hf:", "oci:", …) either, or nobody could tell it from one.
  * MODEL below is a name, the start of a digest (also one in a history), or the path of a GGUF file or of a Hugging Face folder (whatever has
  * a / or ends in .gguf and is no name); a name wins.
  *
@@ -53,6 +54,7 @@ typedef struct ap_store_entry {
     ap_import_report report;
     bool is_damaged; /* the manifest cannot be read; only `name` is set */
     bool has_no_blob; /* list and find: the packed file is missing, or shorter or longer than it was */
+    bool is_refused;  /* import: it failed, and other bytes of the source are needed; trying again is of no use */
     bool is_cached;   /* list and find: of a file given by path; `name` is what serve calls it */
     char moved_from[AP_HASH_HEX]; /* import, tag, rollback: what the name meant until this call, if that was another blob */
 } ap_store_entry;
@@ -67,6 +69,10 @@ ap_status ap_store_data_folder(char *path, size_t room, ap_error *err);
 ap_status ap_store_open(ap_store **out, const char *data_folder, ap_sandbox_mode sandbox, ap_error *err);
 void ap_store_close(ap_store **store);
 bool ap_store_name_is_valid(const char *name);
+/* What a name must be that is given now; AP_E_ARG says what is wrong. */
+ap_status ap_store_check_new_name(const char *name, ap_error *err);
+/* Whether the text begins like a source elsewhere ("hf:", "https:", …). */
+bool ap_store_is_source(const char *text);
 /* A name out of a path: "Folder/My Model.Q4.gguf" becomes "my-model.q4". */
 void ap_store_make_name(const char *path, char name[AP_STORE_NAME_MAX + 1]);
 bool ap_store_is_path(const char *model); /* has a / or ends in .gguf */

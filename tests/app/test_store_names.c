@@ -54,6 +54,7 @@ static void a_tag_is_a_name_more_for_the_same_blob(void **state)
     close(fd);
     assert_refused(AP_E_NOTFOUND, "no model 'missing'", ap_store_tag(store, "missing", "c", false, &entry, err));
     assert_refused(AP_E_ARG, "possible name", ap_store_tag(store, "b", "../c", false, &entry, err));
+    assert_refused(AP_E_ARG, "begins like a source, 'hf:'", ap_store_tag(store, "b", "hf:c", false, &entry, err));
     /* A file given by path gets a name that stays when the file goes. */
     assert_refused(AP_E_NOTFOUND, "not packed yet", ap_store_tag(store, second, "c", false, &entry, err));
     assert_ok(ap_store_resolve(store, second, NULL, NULL, &entry, &fd, err));

@@ -106,17 +106,37 @@ refused(pull("hf:org/many:K_M"), "there are: ", "half a name")
 refused(pull("hf:org/many:model.bin"), "pickle", "a pickle file by name")
 refused(pull("hf:org/many:config.json"), "alone is no model", "a file that is no model")
 refused(pull("hf:org/many:safetensors"), "no model in safetensors", "safetensors that are not there")
-done = pull("hf:org/many:BF16")
-refused(done, "", "parts that are no model")
-check(len(hub.asked("BF16-0000")) == 2 and sorted(sum((n for _, _, n in os.walk(models + "/downloads")), [])) ==
-      ["lock", "m-BF16-00001-of-00002.gguf", "m-BF16-00002-of-00002.gguf", "pull.json"], "parts are fetched together")
-check([d["source"] for d in downloads()] == ["hf:org/many:BF16/m-BF16-00001-of-00002.gguf"], "and stay when the import refuses them")
 hub.reset()
-pull("hf:org/many:BF16")
+refused(pull("hf:org/many:BF16"), "error: hf:org/many:BF16/m-BF16-00001-of-00002.gguf: ", "parts that are no model, by the name they have for a user")
+check(len(hub.asked("BF16-0000")) == 2, "parts are fetched together")
+
+run("rm", "--yes", "m-iq4_xs")
+refused(pull("hf:org/many:IQ4_XS", "--as", "m-f16"), "means another model already", "a name that is taken")
+check([d["source"] for d in downloads()] == ["hf:org/many:m-IQ4_XS.gguf"], "what was fetched stays then")
+hub.reset()
+good(pull("hf:org/many:IQ4_XS"), "m-iq4_xs: ", "another name")
 check(not hub.asked("resolve"), "what is there whole is not fetched again")
+
+# ---- Failed for good ----
+check(downloads() == [] and os.listdir(models + "/downloads") == [], "what the import refuses is not kept to be gone on with")
+hub.add("org/html", {"h.gguf": Large(b"<html>" + b"x" * 5000)})
+done = pull("hf:org/html")
+refused(done, "hf:org/html:h.gguf: this is not a GGUF file", "another file under this name")
+check("thrown away" in done.stderr and models not in done.stderr and downloads() == [], f"is thrown away, which is said: {done.stderr!r}")
+for what, fault in (("404", {"code": 404}), ("410", {"code": 410}), ("a wrong digest", {"flip": 1000})):
+    hub.reset(); hub.fault("/lfs/", **fault)
+    done = pull("hf:org/one", "--as", "for-good")
+    refused(done, "error: hf:org/one:one.Q8_0.gguf: ", what)
+    check(downloads() == [] and models not in done.stderr, f"{what} leaves nothing to go on with: {downloads()} {done.stderr!r}")
+hub.reset(); hub.fault("/lfs/", times=1, cut=100_000); hub.fault("/lfs/", code=404)
+refused(pull("hf:org/one", "--as", "for-good"), "lists 'one.Q8_0.gguf' among the files of 'org/one' and does not have it", "404 in the middle")
+check(downloads() == [], "leaves nothing either")
+hub.reset(); hub.fault("/lfs/", times=1, cut=100_000); hub.fault("/lfs/", code=403)
+pull("hf:org/one", "--as", "for-good")
+check(len(downloads()) == 1, "but 403: another token may do")
+refused(run("rm", "--yes", "hf:org/nothing"), "no unfinished download", "rm of none")
 good(run("rm", "--yes", downloads()[0]["source"]), "", "rm of a download")
 check(downloads() == [], "removes it")
-refused(run("rm", "--yes", "hf:org/nothing"), "no unfinished download", "rm of none")
 hub.add("org/gap", {"g-00001-of-00003.gguf": Large(b"a"), "g-00003-of-00003.gguf": Large(b"b")})
 refused(pull("hf:org/gap"), "part 2 of 3", "a part that is missing")
 
@@ -314,6 +334,14 @@ for source in ("hf:", "hf:x", "hf:x/", "hf:/x", "hf:../x", "hf:x/..", "hf:x/y/z"
     refused(pull(source), "", source)
     check(not hub.asked(), f"{source[:30]} is not asked for")
 
+for name in ("hf:foo", "HF:x", "oci:x", "https:x", "http:x", "ftp:x", "file:x"):
+    for command in (("pull", "hf:org/one", "--as", name), ("tag", "m-f16", name), ("pull", work + "/tiny.gguf", "--as", name)):
+        done = run(*command)
+        check(done.returncode == 2 and f"'{name}' is no possible name: it begins like a source" in done.stderr, f"{command}: {done.returncode} {done.stderr!r}")
+shutil.copy(work + "/tiny.gguf", work + "/hf:x.gguf")
+good(run("pull", "./hf:x.gguf"), "hf-x: ", "a name that is made")
+good(run("tag", "m-f16", "llama3:q4"), "llama3:q4 means", "a colon alone is fine")
+
 # ---- The web ----
 hub.files["/m/web.gguf"] = bytes(first)
 good(pull(hub.store.replace("localhost", "127.0.0.1").replace(hub.store.rsplit(":")[-1], hub.endpoint.rsplit(":")[-1]) + "/m/web.gguf", HF_ENDPOINT=""), "web: ", "a web address")
@@ -339,6 +367,18 @@ check(" current" in run("outdated", "fresh").stdout, "outdated: another commit a
 hub.repos["org/one"].change({"one.Q8_0.gguf": first, "README.md": b"6"})
 done = run("outdated", "fresh")
 check("aperto pull hf:org/one:one.Q8_0.gguf --as fresh" in done.stdout, f"outdated: {done.stdout!r} {done.stderr!r}")
+
+hub.fault("/m/web.gguf", etag=None)
+for options in ((), ("web",)):
+    done = run("outdated", *options, HF_ENDPOINT="")
+    check(done.returncode == 1 and f"cannot be compared (the server gives no digest and no date); this fetches it and compares: aperto pull {address} --as web" in done.stdout,
+          f"outdated without an ETag: {done.stdout!r} {done.stderr!r}")
+state = json.loads(run("outdated", "web", "--json", HF_ENDPOINT="").stdout)["models"][0]
+check(state["state"] == "unknown" and state["compare"] == f"aperto pull {address} --as web", f"as JSON: {state}")
+good(pull(address, "--as", "web", HF_ENDPOINT=""), "The source has the same bytes as before", "which does so")
+hub.reset()
+done = run("outdated", "web", HF_ENDPOINT="")
+check("cannot be compared (the server gave no digest and no date)" in done.stdout, f"nor when it had none: {done.stdout!r}")
 
 # ---- Hints ----
 refused(run("run", "org/model", "hi"), "'aperto pull hf:org/model' fetches it", "run of a hub's name")
