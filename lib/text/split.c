@@ -174,8 +174,8 @@ static size_t ascii_digits_3(const ap_classes *classes, const char *p, const cha
     return 3;
 }
 
-/* [\p{P}$+<=>^~|`]+ as the component Punctuation has it */
-static size_t falcon_punct(const ap_classes *classes, const char *p, const char *end)
+/* Punctuation of Unicode 8 and all symbols of ASCII: the component Punctuation. */
+static size_t component_punct(const ap_classes *classes, const char *p, const char *end)
 {
     const char *q = p;
     size_t n;
@@ -188,16 +188,20 @@ static size_t falcon_punct(const ap_classes *classes, const char *p, const char 
     return (size_t)(q - p);
 }
 
-/* [\p{P}$+<=>^~|]+ */
-static size_t default_punct(const ap_classes *classes, const char *p, const char *end)
+/* [\p{P}…]+ with these symbols */
+static size_t punct_and(const ap_classes *classes, const char *p, const char *end, const char *symbols)
 {
     const char *q = p;
     size_t n;
     for (; q < end; q += n)
-        if (!(class_at(classes, q, end, &n) & PUNCT) && !(n == 1 && *q && strchr("$+<=>^~|", *q)))
+        if (!(class_at(classes, q, end, &n) & PUNCT) && !(n == 1 && *q && strchr(symbols, *q)))
             break;
     return (size_t)(q - p);
 }
+
+/* [\p{P}$+<=>^~|]+, and with ` as well */
+static size_t default_punct(const ap_classes *c, const char *p, const char *end) { return punct_and(c, p, end, "$+<=>^~|"); }
+static size_t falcon_punct(const ap_classes *c, const char *p, const char *end) { return punct_and(c, p, end, "$+<=>^~|`"); }
 
 /* \s */
 static size_t space(const ap_classes *classes, const char *p, const char *end)
@@ -249,7 +253,7 @@ static size_t single_punct(const ap_classes *classes, const char *p, const char 
 {
     size_t n;
     (void)class_at(classes, p, end, &n);
-    return falcon_punct(classes, p, p + n);
+    return component_punct(classes, p, p + n);
 }
 
 /* [\r\n] */
@@ -607,8 +611,9 @@ static const struct {
     [AP_SCAN_DIGITS_3] = {digits_3, {"\\p{N}{1,3}"}},
     [AP_SCAN_ASCII_DIGITS_3] = {ascii_digits_3, {"[0-9][0-9][0-9]"}},
     [AP_SCAN_DIGIT_GROUPS] = {NULL, {"(?=(\\d{3})+(?!\\d))"}},
-    [AP_SCAN_PUNCT] = {single_punct, {"[\\p{P}\\$\\+<=>\\^~\\|`]"}},
-    [AP_SCAN_PUNCT_RUN] = {falcon_punct, {"[\\p{P}\\$\\+<=>\\^~\\|`]+"}},
+    [AP_SCAN_PUNCT] = {single_punct, {"(?#Unicode 8)[\\p{P}\\$\\+<=>\\^~\\|`]"}},
+    [AP_SCAN_PUNCT_RUN] = {component_punct, {"(?#Unicode 8)[\\p{P}\\$\\+<=>\\^~\\|`]+"}},
+    [AP_SCAN_FALCON_PUNCT] = {falcon_punct, {"[\\p{P}\\$\\+<=>\\^~\\|`]+"}},
     [AP_SCAN_DEFAULT_PUNCT] = {default_punct, {"[\\p{P}\\$\\+<=>\\^~\\|]+"}},
     [AP_SCAN_BLOOM] = {bloom, {" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+",
                                " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"}},

@@ -211,21 +211,31 @@ static ap_status put_normalizer(writer *w)
 static ap_status put_stage(writer *w, ap_str expression)
 {
     static const char *const behaviors[] = {
-        [AP_SPLIT_BOTH] = "\"Isolated\",\"invert\":false", [AP_SPLIT_DROP_MATCHES] = "\"Removed\",\"invert\":false",
-        [AP_SPLIT_DROP_GAPS] = "\"Removed\",\"invert\":true", [AP_SPLIT_GLUE_BEFORE] = "\"MergedWithPrevious\",\"invert\":false",
-        [AP_SPLIT_GLUE_AFTER] = "\"MergedWithNext\",\"invert\":false", [AP_SPLIT_JOIN] = "\"Contiguous\",\"invert\":false"};
+        [AP_SPLIT_BOTH] = "\"Isolated\"",
+        [AP_SPLIT_DROP_MATCHES] = "\"Removed\"",
+        [AP_SPLIT_DROP_GAPS] = "\"Removed\"",
+        [AP_SPLIT_GLUE_BEFORE] = "\"MergedWithPrevious\"",
+        [AP_SPLIT_GLUE_AFTER] = "\"MergedWithNext\"",
+        [AP_SPLIT_JOIN] = "\"Contiguous\""};
     ap_split_mode mode = ap_split_take_mode(&expression);
+    unsigned scanner = ap_split_scanner(expression);
     /* Under these names the package means other characters than under the expressions. */
-    if (ap_split_scanner(expression) == AP_SCAN_SPACE && mode == AP_SPLIT_DROP_MATCHES)
+    if (scanner == AP_SCAN_SPACE && mode == AP_SPLIT_DROP_MATCHES)
         return put(w, "{\"type\":\"WhitespaceSplit\"}");
-    if (ap_split_scanner(expression) == AP_SCAN_WORDS && mode == AP_SPLIT_DROP_GAPS)
+    if (scanner == AP_SCAN_WORDS && mode == AP_SPLIT_DROP_GAPS)
         return put(w, "{\"type\":\"Whitespace\"}");
-    if (ap_split_scanner(expression) == AP_SCAN_BYTE_DIGITS)
+    if (scanner == AP_SCAN_BYTE_DIGITS)
         return refuse(w, "the stage behind bytes", expression);
+    if (scanner == AP_SCAN_PUNCT || scanner == AP_SCAN_PUNCT_RUN) {
+        AP_TRY(put(w, "{\"type\":\"Punctuation\",\"behavior\":"));
+        AP_TRY(put(w, behaviors[scanner == AP_SCAN_PUNCT_RUN ? AP_SPLIT_JOIN : mode]));
+        return put(w, "}");
+    }
     AP_TRY(put(w, "{\"type\":\"Split\",\"pattern\":{\"Regex\":"));
     AP_TRY(put_string(w, expression));
     AP_TRY(put(w, "},\"behavior\":"));
     AP_TRY(put(w, behaviors[mode]));
+    AP_TRY(put(w, mode == AP_SPLIT_DROP_GAPS ? ",\"invert\":true" : ",\"invert\":false"));
     return put(w, "}");
 }
 

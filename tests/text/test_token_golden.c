@@ -28,7 +28,8 @@ typedef struct reader {
     char text[TEXT_BYTES_MAX];
     unsigned line, wrong, pieces_checked, ids_checked, texts_checked;
     ap_ids ids; /* of the last line */
-    bool is_given;
+    bool is_given, is_refused; /* the last line, by the limit of a foreign expression */
+    unsigned refused;
 } reader;
 
 static unsigned digit_of(char c) { return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a' + 10); }
@@ -82,7 +83,15 @@ static void check_ids(reader *r, const char *p)
 {
     ap_ids ids = {0};
     ap_text_part part = {read_hex(r, &p), true};
-    assert_ok(ap_tokenize(r->tokenizer, &part, 1, 0, &ids, err));
+    ap_error error = {0};
+    ap_status status = ap_tokenize(r->tokenizer, &part, 1, 0, &ids, &error);
+    r->is_refused = r->is_given && status == AP_E_LIMIT && strstr(error.message, "steps per byte");
+    if (r->is_refused) {
+        r->refused++;
+        return;
+    }
+    if (status != AP_OK)
+        fail_msg("line %u: %s", r->line, error.message);
     size_t i = 0;
     long want;
     bool same = true;
@@ -105,6 +114,8 @@ static void check_text(reader *r, const char *p)
 {
     ap_buf raw = {0}, whole = {0};
     ap_str want = read_hex(r, &p);
+    if (r->is_refused)
+        return;
     assert_ok(ap_detokenize(r->tokenizer, r->ids.ids, r->ids.count, AP_DETOKENIZE_SPECIAL, &raw, err));
     assert_ok(ap_utf8_add_lossy(&whole, ap_buf_str(&raw), err));
     if (!ap_str_equal(ap_buf_str(&whole), want)) {
@@ -165,7 +176,8 @@ static void check_file(reader *r, const char *path, unsigned differ_expected)
     ap_buf_deinit(&r->file);
     ap_ids_deinit(&r->ids);
     free(r->classes);
-    print_message("%u texts cut, %u tokenised, %u decoded, %u differ\n", r->pieces_checked, r->ids_checked, r->texts_checked, r->wrong);
+    print_message("%u texts cut, %u tokenised, %u decoded, %u differ, %u refused\n", r->pieces_checked, r->ids_checked, r->texts_checked, r->wrong,
+                  r->refused);
     assert_int_equal(r->wrong, differ_expected);
 }
 
