@@ -384,9 +384,7 @@ static void on_control(ap_calls *c, ap_str name)
 
 static void content_byte(ap_calls *c, char byte)
 {
-    bool stands_alone = c->name_count &&
-                        (c->format.form == AP_CALLS_LLAMA || c->format.form == AP_CALLS_JSON) &&
-                        !c->has_content;
+    bool stands_alone = c->name_count && c->format.form != AP_CALLS_DEEPSEEK && !c->has_content;
     if (c->is_wrapped && byte == '}') {
         c->is_wrapped = false;
         return;

@@ -13,6 +13,9 @@
  * as text that spells it; other marks are looked for in the text.  Control tokens come between the bytes 0xff
  * and 0xfe (stream.h, AP_STREAM_MARKS), which UTF-8 does not have; those that are no mark are left out.
  *
+ * Small models forget their marks: where calls are JSON (Llama, Mistral, Hermes, JSON), an object or array that
+ * begins the answer is a call without them too, if it has the form of one.
+ *
  * What is a call.  Its name is one of `names` and its form is right up to where the arguments begin; else all
  * of it is content, as written.  From there on the arguments are passed on as the model writes them, whether
  * they are JSON or not, as OpenAI's interface has it; an answer that is cut leaves them cut.  Only where a
