@@ -37,7 +37,7 @@ static ap_status gather(ap_oneshot *self, const job *j, const ap_model *model, a
     size_t count = 0;
     uint32_t declared = ap_model_info_of(model)->context_tokens;
     if (chunk_tokens > declared)
-        return ap_fail(err, AP_E_LIMIT, "--ctx is %d; the model was made for %u tokens", (int)chunk_tokens, declared);
+        return ap_fail(err, AP_E_LIMIT, "chunks of %d tokens are longer than the %u that the model was made for; lower --ctx", (int)chunk_tokens, declared);
     AP_TRY(cli_make_chunks(ap_model_vocab(model), j->text, (uint32_t)chunk_tokens, (uint64_t)chunks_max, &ids, &count, err));
     ap_engine_options o = {.size = sizeof o, .threads = (unsigned)threads, .isa = isa, .kv_type = AP_KV_F32, .requests_max = 1,
                            .memory_bytes_max = j->available_bytes, .context_tokens = (uint32_t)chunk_tokens,

@@ -53,7 +53,7 @@ static ap_status open_engine(const job *j, int fd, ap_model **model, ap_engine *
     AP_TRY(ap_model_open(model, fd, err));
     uint32_t declared = ap_model_info_of(*model)->context_tokens, chunk = (uint32_t)j->what->chunk_tokens;
     if (chunk > declared)
-        return ap_fail(err, AP_E_LIMIT, "--ctx is %u; the model was made for %u tokens", chunk, declared);
+        return ap_fail(err, AP_E_LIMIT, "chunks of %u tokens are longer than the %u that the model was made for; lower --ctx", chunk, declared);
     ap_engine_options o = {.size = sizeof o, .threads = (unsigned)j->what->threads, .isa = j->what->isa, .requests_max = 1,
                            .memory_bytes_max = j->available_bytes, .context_tokens = chunk, .step_tokens = chunk};
     return cli_hint_memory(ap_engine_create(engine, *model, &o, err), "--ctx", err);

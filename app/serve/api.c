@@ -185,7 +185,7 @@ static bool check_request(const ap_api *api, const route *r, const ap_api_reques
         return ap_refuse(refusal, 400, request->query, "unknown_field", "%s takes no argument '%.60s'", r->path,
                          request->query);
     if (!r->get && !is_json_type(request->content_type))
-        return ap_refuse(refusal, 415, NULL, "not_json", "the Content-Type must be application/json");
+        return ap_refuse(refusal, 415, NULL, "not_json", "the Content-Type must be application/json (curl -H 'Content-Type: application/json')");
     if (!r->get && api->is_draining)
         return ap_refuse(refusal, 503, NULL, "draining", "the server is being stopped");
     if (!r->get && api->call_count >= api->options->calls_max)
