@@ -85,7 +85,7 @@ static ap_status pull_from_elsewhere(ap_store *store, const char *source, ap_sto
     if (status == AP_E_CANCELLED)
         (void)(fetched->folder[0] ? ap_fail(err, status, "stopped; the same command goes on with what was fetched, 'aperto rm %.300s' removes it",
                                             fetched->state.source)
-                                  : ap_fail(err, status, "stopped before anything was fetched"));
+                                  : ap_fail(err, status, "stopped; nothing was fetched that the next pull could go on with"));
     *news = s.is_found ? NOTHING_NEWER : OTHER_BYTES;
     if (status == AP_OK && !s.is_found) {
         const ap_store_origin origin = {.source = fetched->state.source, .revision = fetched->state.revision};
@@ -153,7 +153,8 @@ const cli_command cli_pull = {
                    "quantisation in it, as in hf:ORG/REPO:Q4_K_M; @REVISION at the end takes a branch, tag or commit), https://…/NAME.gguf, "
                    "oci://HOST/REPOSITORY:TAG or @sha256:DIGEST (a registry; credentials are those of docker login), a GGUF file or a Hugging "
                    "Face folder (config.json and *.safetensors). What is fetched is compared with the digests of hub and registry, and a "
-                   "download that was stopped goes on where it was. The model is checked, its weights are packed and kept in the store under a name; "
+                   "download that was stopped goes on where it was; one from a server that gives neither digest, ETag nor date begins again. A server that is "
+                   "busy is asked again, at most six times, and waited for as long as it asks (300 seconds at a time, 600 in all). The model is checked, its weights are packed and kept in the store under a name; "
                    "the source itself is not needed afterwards. A name that means an older state of the same source moves to the new one and keeps "
                    "the old in its history; one that means anything else is left alone. The environment says HF_ENDPOINT (another hub), HF_TOKEN (for "
                    "models that are not open to all; it is sent to the hub alone), https_proxy, no_proxy and SSL_CERT_FILE.",

@@ -38,6 +38,7 @@ typedef struct slot {
     uint64_t ready_ns; /* waiting: not before */
     size_t piece;
     bool is_running, is_waiting, has_gone_straight;
+    bool is_stale; /* its address has ended, which is nothing to tell */
 } slot;
 
 struct download {
@@ -52,7 +53,8 @@ struct download {
     bool is_ranged;   /* the server gave a range */
     bool is_unranged; /* ask for all of it: ranges could not be told from those of another file */
     bool must_restart, has_received, is_worthless;
-    unsigned failures; /* in a row */
+    ap_retries retries;
+    bool has_begun_again; /* for lack of a validator */
     uint64_t received, received_at_failure;
     uint64_t saved_ns;
     ap_hash hash;
@@ -88,13 +90,26 @@ bool ap_transfer_read_range(ap_str text, uint64_t *first, uint64_t *last, uint64
            read_number(&at, end, total) && at == end && *first <= *last && *last < *total;
 }
 
-/* A strong ETag, else the date of the last change; what is too long is none. */
+/* A date of a header in seconds, or -1. */
+static int64_t read_date(const ap_exchange *x, const char *name)
+{
+    ap_str value;
+    char text[64];
+    if (!ap_transfer_header(&x->head, name, &value) || value.len >= sizeof text)
+        return -1;
+    (void)snprintf(text, sizeof text, "%.*s", (int)value.len, value.ptr);
+    return (int64_t)curl_getdate(text, NULL);
+}
+
+/* A strong ETag, else the date of the last change if that can be no other one within the same second (RFC 9110, 8.8.2.2);
+ * what is too long is none. */
 static void read_validator(const ap_exchange *x, char out[AP_TRANSFER_ETAG_MAX])
 {
     ap_str value;
+    int64_t changed = read_date(x, "last-modified");
     out[0] = 0;
     if ((ap_transfer_header(&x->head, "etag", &value) && value.len > 1 && value.ptr[0] == '"') ||
-        ap_transfer_header(&x->head, "last-modified", &value))
+        (changed >= 0 && changed < read_date(x, "date") && ap_transfer_header(&x->head, "last-modified", &value)))
         (void)snprintf(out, AP_TRANSFER_ETAG_MAX, "%.*s", value.len < AP_TRANSFER_ETAG_MAX ? (int)value.len : 0, value.ptr);
 }
 
@@ -265,6 +280,7 @@ static ap_status begin(download *d, slot *s, ap_error *err)
     x->on_head = take_head;
     x->on_body = take_body;
     s->has_gone_straight = d->location[0] != 0;
+    s->is_stale = false;
     if (s->has_gone_straight) {
         memcpy(x->address, d->location, sizeof d->location);
         x->has_left = d->location_has_left;
@@ -287,20 +303,22 @@ static ap_status count_failure(download *d, slot *s, ap_error *err)
 {
     ap_exchange *x = &s->exchange;
     bool is_first = d->received == 0 && d->partial.done_bytes == 0;
-    d->failures = d->received - d->received_at_failure >= PROGRESS_BYTES_MIN ? 1 : d->failures + 1;
+    if (d->received - d->received_at_failure >= PROGRESS_BYTES_MIN)
+        d->retries = (ap_retries){0};
     d->received_at_failure = d->received;
-    if (d->failures >= AP_TRANSFER_TRIES_MAX || (x->error.status == AP_E_NOTFOUND && is_first))
+    if (x->error.status == AP_E_NOTFOUND && is_first)
         return ap_fail(err, AP_E_IO, "%s", x->error.message);
+    if (x->error.status == AP_E_NOTFOUND) /* unreachable now */
+        x->error.status = AP_E_IO;
+    if (s->at > 0 && !can_resume(d) && d->has_begun_again)
+        return ap_fail(err, AP_E_IO, "%s; it was begun again once already, for the server gives neither ETag nor date, and without them the rest "
+                       "cannot be told from that of another file", x->error.message);
     if (s->at > 0 && !can_resume(d)) {
-        d->is_unranged = true;
-        return restart(d, "the connection was cut, and nothing tells whether the rest would belong to what is there", err);
+        d->has_begun_again = d->is_unranged = true;
+        return restart(d, "the connection was cut, and the server gives neither ETag nor date that would tell whether the rest belongs to what is there", err);
     }
-    uint64_t pause = ap_transfer_pause_ms(d->transfer, d->failures, x->retry_after_s);
-    if (pause >= 3000)
-        ap_transfer_note(d->transfer, "%s; trying again in %" PRIu64 " seconds", x->error.message, pause / 1000);
-    s->ready_ns = ap_clock_ns() + pause * 1000000;
     s->is_waiting = true;
-    return AP_OK;
+    return ap_transfer_retry(d->transfer, &d->retries, x, s->is_stale, &s->ready_ns, err);
 }
 
 static ap_status take_answer(download *d, slot *s, ap_error *err)
@@ -319,6 +337,7 @@ static ap_status take_answer(download *d, slot *s, ap_error *err)
     (void)ap_fail(&x->error, AP_E_IO, "%s answers with HTTP %ld", shown, x->code);
     if (s->has_gone_straight && x->code >= 400) { /* signed addresses end: ask the way again */
         d->location[0] = 0;
+        s->is_stale = true;
         return count_failure(d, s, err);
     }
     if (x->code == 416 && d->partial.done_bytes > 0)
@@ -533,7 +552,7 @@ static ap_status fetch(download *d, ap_error *err)
         status = check_digests(d, err);
     if (status == AP_OK)
         status = ap_partial_finish(p, err);
-    if (status != AP_OK && (d->is_worthless || !p->done_bytes))
+    if (status != AP_OK && (d->is_worthless || !p->done_bytes || !can_resume(d)))
         ap_partial_remove(p);
     else if (status != AP_OK)
         (void)ap_partial_save(p, NULL); /* it failed already */

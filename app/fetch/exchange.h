@@ -21,7 +21,7 @@ struct ap_transfer {
 typedef enum ap_verdict {
     AP_VERDICT_ANSWERED,   /* look at code */
     AP_VERDICT_REDIRECTED, /* begin again: the address is the next one */
-    AP_VERDICT_CUT,        /* begin again after ap_exchange_pause_ms */
+    AP_VERDICT_CUT,        /* begin again after ap_transfer_retry */
     AP_VERDICT_FAILED      /* error says why */
 } ap_verdict;
 
@@ -67,8 +67,18 @@ ap_verdict ap_exchange_judge(ap_exchange *self, CURLcode code);
 
 /* Lets all exchanges go on for a while; *ended is one that ended (with *code), or NULL.  AP_E_CANCELLED. */
 ap_status ap_transfer_turn(ap_transfer *transfer, unsigned wait_ms, ap_exchange **ended, CURLcode *code, ap_error *err);
-/* The pause before try number `failures` + 1: what the server asks for, else twice the last one. */
-uint64_t ap_transfer_pause_ms(const ap_transfer *transfer, unsigned failures, long retry_after_s);
+
+/* Tries in a row that brought nothing. */
+typedef struct ap_retries {
+    unsigned failures;
+    uint64_t waited_ms; /* in all */
+    uint64_t until_ns;  /* the end of the pause; whoever fails before it met the same trouble and waits for the same end */
+} ap_retries;
+
+/* After a cut: *until_ns is when to begin again, after what the server asks for, else twice the last pause.  Says so, unless
+ * it is quiet.  The error of the exchange if there were too many, or the pauses too long. */
+ap_status ap_transfer_retry(ap_transfer *transfer, ap_retries *retries, const ap_exchange *exchange, bool is_quiet, uint64_t *until_ns,
+                            ap_error *err);
 /* "bytes 0-99/1000", with first <= last < total. */
 bool ap_transfer_read_range(ap_str text, uint64_t *first, uint64_t *last, uint64_t *total);
 void ap_transfer_note(const ap_transfer *transfer, const char *format, ...) __attribute__((format(printf, 2, 3)));

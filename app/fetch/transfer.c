@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "fetch/exchange.h"
 
-enum { PAUSE_MS_DEFAULT = 1000, NOTE_PAUSE_MS = 3000 /* who waits longer wants to know why */ };
+enum { PAUSE_MS_DEFAULT = 1000, NOTE_PAUSE_MS = 1000 /* who waits longer wants to know why */ };
 
 ap_status ap_transfer_open(ap_transfer **out, const ap_transfer_options *options, ap_error *err)
 {
@@ -75,10 +75,26 @@ ap_status ap_transfer_turn(ap_transfer *t, unsigned wait_ms, ap_exchange **ended
     return AP_OK;
 }
 
-uint64_t ap_transfer_pause_ms(const ap_transfer *t, unsigned failures, long retry_after_s)
+ap_status ap_transfer_retry(ap_transfer *t, ap_retries *r, const ap_exchange *x, bool is_quiet, uint64_t *until_ns, ap_error *err)
 {
-    uint64_t first = t->options.pause_ms ? t->options.pause_ms : PAUSE_MS_DEFAULT;
-    return retry_after_s > 0 ? (uint64_t)retry_after_s * 1000 : first << (failures > 8 ? 8 : failures ? failures - 1 : 0);
+    uint64_t now = ap_clock_ns(), first = t->options.pause_ms ? t->options.pause_ms : PAUSE_MS_DEFAULT;
+    bool is_known = now < r->until_ns;
+    r->failures += !is_known;
+    uint64_t pause_ms = x->retry_after_s > 0 ? (uint64_t)x->retry_after_s * 1000 : first << (r->failures > 8 ? 8 : r->failures - 1);
+    *until_ns = is_known && x->retry_after_s <= 0 ? r->until_ns : now + pause_ms * 1000000;
+    if (is_known)
+        return AP_OK;
+    if (r->failures >= AP_TRANSFER_TRIES_MAX)
+        return ap_fail(err, x->error.status, "%s; tried %u times", x->error.message, r->failures);
+    r->waited_ms += pause_ms;
+    r->until_ns = *until_ns;
+    if (r->waited_ms > (uint64_t)AP_TRANSFER_WAIT_SECONDS_MAX * 1000)
+        return ap_fail(err, x->error.status, "%s; waiting for it would take more than %d seconds in all", x->error.message, AP_TRANSFER_WAIT_SECONDS_MAX);
+    /* A cut after which bytes came is what the bar shows. */
+    if (!is_quiet && pause_ms >= NOTE_PAUSE_MS && (x->code >= 400 || r->failures > 1))
+        ap_transfer_note(t, "%s; trying again in %" PRIu64 " second%s%s (try %u of %d)", x->error.message, pause_ms / 1000, pause_ms < 2000 ? "" : "s",
+                         x->retry_after_s > 0 ? ", as it asks" : "", r->failures + 1, AP_TRANSFER_TRIES_MAX);
+    return AP_OK;
 }
 
 /* ---- Small answers ---- */
@@ -94,11 +110,8 @@ static ap_status keep_body(ap_exchange *x, const void *bytes, size_t count, ap_e
     return ap_buf_add(&answer->body, bytes, count, err);
 }
 
-static ap_status wait_ms(ap_transfer *t, uint64_t ms, const ap_error *why, ap_error *err)
+static ap_status wait_until(ap_transfer *t, uint64_t end, ap_error *err)
 {
-    uint64_t end = ap_clock_ns() + ms * 1000000;
-    if (ms >= NOTE_PAUSE_MS)
-        ap_transfer_note(t, "%s; trying again in %" PRIu64 " seconds", why->message, ms / 1000);
     for (uint64_t now; (now = ap_clock_ns()) < end;) {
         if (is_stopped(t))
             return ap_fail(err, AP_E_CANCELLED, "stopped");
@@ -112,7 +125,8 @@ static ap_status ask_until_answered(ap_exchange *x, ap_transfer_answer *answer, 
 {
     const char *method = x->request->method ? x->request->method : "GET";
     bool may_repeat = strcmp(method, "POST") != 0 && strcmp(method, "PATCH") != 0;
-    for (unsigned failures = 0;;) {
+    ap_retries retries = {0};
+    for (;;) {
         ap_exchange *ended = NULL;
         CURLcode code = CURLE_OK;
         ap_buf_clear(&answer->body);
@@ -124,11 +138,12 @@ static ap_status ask_until_answered(ap_exchange *x, ap_transfer_answer *answer, 
             return AP_OK;
         if (verdict == AP_VERDICT_REDIRECTED)
             continue;
-        failures++;
         /* Nothing was reached yet, so a name or a port that nobody knows is taken for a mistake at once. */
-        if (verdict == AP_VERDICT_FAILED || !may_repeat || failures >= AP_TRANSFER_TRIES_MAX || x->error.status == AP_E_NOTFOUND)
+        if (verdict == AP_VERDICT_FAILED || !may_repeat || x->error.status == AP_E_NOTFOUND)
             return ap_fail(err, x->error.status == AP_E_NOTFOUND ? AP_E_IO : x->error.status, "%s", x->error.message);
-        AP_TRY(wait_ms(x->transfer, ap_transfer_pause_ms(x->transfer, failures, x->retry_after_s), &x->error, err));
+        uint64_t until;
+        AP_TRY(ap_transfer_retry(x->transfer, &retries, x, false, &until, err));
+        AP_TRY(wait_until(x->transfer, until, err));
     }
 }
 

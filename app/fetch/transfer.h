@@ -4,15 +4,18 @@
  *
  *   - Redirects are followed by our own loop (AP_TRANSFER_REDIRECTS_MAX).  The Authorization goes to the origin of
  *     the first address only; once a redirect left that origin it is not sent again, wherever the next one leads.
- *   - 408, 429, 5xx and cut connections are tried again with growing pauses (or those of Retry-After) until several
- *     tries in a row brought nothing.
+ *   - 408, 429, 500, 502, 503, 504 and cut connections are tried again with growing pauses (or those of Retry-After) until
+ *     several tries in a row brought nothing; what is tried again and why is told.  Trouble that several connections
+ *     meet at once counts once.
  *   - Certificates are always checked.  Proxies are what the environment says to curl (https_proxy, no_proxy).
  *   - Heads and answers have limits; a connection without a byte for stall_seconds counts as cut.
  *
  * A file is fetched in pieces of fixed size, several at once.  What is there lies in FOLDER/NAME.part, and
  * FOLDER/NAME.state says which bytes of it are good; after a cut, a kill or a full disk the next call goes on from
- * there, and only if the file is still the same (If-Range, and the ETag of each piece).  NAME appears only when its
- * length and digest are right.
+ * there, and only if the file is still the same (If-Range, and the validator of each piece).  A validator is a strong ETag
+ * or a Last-Modified that is at least a second older than the answer's Date, as RFC 9110 wants it.  From a server that gives
+ * neither, of a file whose digest nobody knows, nothing is put together: it comes in one piece, and after a cut it is begun
+ * again once.  NAME appears only when its length and digest are right.
  *
  * One handle per thread; nothing is shared between handles.
  *
@@ -32,6 +35,7 @@ enum {
     AP_TRANSFER_HEAD_LINES_MAX = 200,
     AP_TRANSFER_RETRY_AFTER_MAX = 300, /* seconds a server may make us wait */
     AP_TRANSFER_TRIES_MAX = 6,         /* in a row that bring nothing */
+    AP_TRANSFER_WAIT_SECONDS_MAX = 600, /* of all pauses in such a row */
     AP_TRANSFER_SHA1_HEX = 41,
     AP_TRANSFER_ETAG_MAX = 256
 };

@@ -1,6 +1,6 @@
 /* fetch_tool.c - the transfer layer by hand, for test_transfer.py.
  *
- *     fetch_tool ask URL OPTION…             prints {"status", "message", "code", "address", "body"}
+ *     fetch_tool ask URL OPTION…             prints {"status", "message", "code", "address", "notes", "body"}
  *     fetch_tool file URL FOLDER NAME OPTION…   prints {"status", "message", "code", "sha256", "etag", "notes"}
  *
  * --auth A --origin O --max N --bytes N --sha256 H --sha1 H --connections N --piece N --stall N --pause MS --ca F
@@ -59,8 +59,8 @@ static int ask(ap_transfer_options *o, ap_transfer_request *r)
         ap_transfer_close(&t);
     }
     ap_alloc_fail_at(0, false);
-    int code = print(json_pack("{s:i, s:s, s:i, s:s, s:s%}", "status", status, "message", err.message, "code", (int)a->code, "address",
-                               a->address, "body", status == AP_OK && a->body.ptr ? a->body.ptr : "", status == AP_OK ? (int)a->body.len : 0));
+    int code = print(json_pack("{s:i, s:s, s:i, s:s, s:s, s:s%}", "status", status, "message", err.message, "code", (int)a->code, "address",
+                               a->address, "notes", notes, "body", status == AP_OK && a->body.ptr ? a->body.ptr : "", status == AP_OK ? (int)a->body.len : 0));
     ap_transfer_answer_deinit(a);
     free(a);
     return code;

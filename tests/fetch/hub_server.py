@@ -54,7 +54,8 @@ class Fault:
     flip=N               the byte N of the file is another one
     ranges=False         Range is ignored
     length=False         no Content-Length
-    etag="…"             another ETag (None: no ETag, no date)
+    etag="…"             another ETag (None: none)
+    modified="…"         this Last-Modified
     replace=data         the file is another one now
     reset=True           closed without an answer
     lie_range="…"        another Content-Range
@@ -191,9 +192,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if etag is not None:
             head["ETag"] = etag if etag.startswith("W/") else f'"{etag}"'
         head["Accept-Ranges"] = "bytes"
+        head["Last-Modified"] = fault.get("modified")
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if_range = self.headers.get("If-Range")
-        if asked and fault.get("ranges", True) and (if_range is None or if_range == head.get("ETag")):
+        if asked and fault.get("ranges", True) and (if_range is None or if_range in (head.get("ETag"), head["Last-Modified"])):
             first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
             if first >= len(data):
                 return self.answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
