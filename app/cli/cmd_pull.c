@@ -157,6 +157,6 @@ const cli_command cli_pull = {
                    "busy is asked again, at most six times, and waited for as long as it asks (300 seconds at a time, 600 in all). The model is checked, its weights are packed and kept in the store under a name; "
                    "the source itself is not needed afterwards. A name that means an older state of the same source moves to the new one and keeps "
                    "the old in its history; one that means anything else is left alone. The environment says HF_ENDPOINT (another hub), HF_TOKEN (for "
-                   "models that are not open to all; it is sent to the hub alone), https_proxy, no_proxy and SSL_CERT_FILE.",
+                   "models that are not open to all; it is sent to the hub alone), https_proxy, all_proxy, no_proxy (in small or capital letters, as curl reads them; no token is shown to a proxy) and SSL_CERT_FILE.",
     .options = options, .option_count = sizeof options / sizeof options[0], .run = run,
 };

@@ -199,6 +199,11 @@ static bool set_all(ap_exchange *x)
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* several ranges are several connections */
     SET(CURLOPT_HTTP09_ALLOWED, 0L);
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    SET(CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE); /* the Authorization is for the server behind a CONNECT */
+    /* libcurl reads https_proxy, all_proxy, no_proxy.  To this machine itself plain http goes straight: a proxy would read
+     * the token, and its "this machine" is another one. */
+    if (strncmp(x->address, "http:", 5) == 0 && ap_address_is_loopback(x->address))
+        SET(CURLOPT_PROXY, "");
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS < stall ? (long)CONNECT_SECONDS : stall);
     SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
@@ -278,14 +283,21 @@ ap_verdict ap_exchange_judge(ap_exchange *x, CURLcode code)
 {
     char shown[AP_ADDRESS_SHOWN_ROOM];
     curl_off_t retry_after = 0;
+    long connect_code = 0;
     ap_address_show(x->address, shown);
     if (code == CURLE_OK && x->status == AP_OK)
         x->status = tell_head(x); /* there was no body */
     (void)curl_easy_getinfo(x->easy, CURLINFO_RETRY_AFTER, &retry_after);
+    (void)curl_easy_getinfo(x->easy, CURLINFO_HTTP_CONNECTCODE, &connect_code);
     x->retry_after_s = (long)retry_after;
     ap_exchange_end(x);
     if (x->status != AP_OK)
         return AP_VERDICT_FAILED;
+    if (code != CURLE_OK && connect_code / 100 == 4) {
+        (void)ap_fail(&x->error, AP_E_IO, "%s: the proxy that the environment names refuses the way there (HTTP %ld%s)", shown, connect_code,
+                      connect_code == 407 ? ": it wants a name and a password, as in https_proxy=http://NAME:PASSWORD@HOST:PORT" : "");
+        return AP_VERDICT_FAILED;
+    }
     if (code != CURLE_OK) {
         const char *words = x->words[0] ? x->words : curl_easy_strerror(code);
         bool is_unreachable = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY;

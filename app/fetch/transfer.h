@@ -7,7 +7,9 @@
  *   - 408, 429, 500, 502, 503, 504 and cut connections are tried again with growing pauses (or those of Retry-After) until
  *     several tries in a row brought nothing; what is tried again and why is told.  Trouble that several connections
  *     meet at once counts once.
- *   - Certificates are always checked.  Proxies are what the environment says to curl (https_proxy, no_proxy).
+ *   - Certificates are always checked.  Proxies are what the environment says to curl: https_proxy, HTTPS_PROXY, http_proxy
+ *     (small letters only), all_proxy, ALL_PROXY, no_proxy, NO_PROXY.  The Authorization goes through the tunnel of a
+ *     CONNECT and is never in it; plain http to this machine itself passes no proxy.
  *   - Heads and answers have limits; a connection without a byte for stall_seconds counts as cut.
  *
  * A file is fetched in pieces of fixed size, several at once.  What is there lies in FOLDER/NAME.part, and
