@@ -111,6 +111,9 @@ static void read_validator(const ap_exchange *x, char out[AP_TRANSFER_ETAG_MAX])
     if ((ap_transfer_header(&x->head, "etag", &value) && value.len > 1 && value.ptr[0] == '"') ||
         (changed >= 0 && changed < read_date(x, "date") && ap_transfer_header(&x->head, "last-modified", &value)))
         (void)snprintf(out, AP_TRANSFER_ETAG_MAX, "%.*s", value.len < AP_TRANSFER_ETAG_MAX ? (int)value.len : 0, value.ptr);
+    for (const char *c = out; *c; c++)
+        if ((unsigned char)*c >= 0x80) /* it is noted as JSON, and such bytes need not be UTF-8 */
+            out[0] = 0;
 }
 
 static ap_status check_room(const download *d, uint64_t bytes, ap_error *err)
@@ -538,7 +541,10 @@ static ap_status fetch(download *d, ap_error *err)
 {
     ap_transfer_file *f = d->file;
     ap_partial *p = &d->partial;
-    AP_TRY(ap_partial_open(p, f->folder, f->name, f->identity ? f->identity : f->address, f->bytes, err));
+    ap_error damage;
+    AP_TRY(ap_partial_open(p, f->folder, f->name, f->identity ? f->identity : f->address, f->bytes, &damage, err));
+    if (damage.status != AP_OK)
+        ap_transfer_note(d->transfer, "%s: what is noted of an earlier try is damaged (%s); beginning it again", f->name, damage.message);
     ap_status status = AP_OK;
     if (p->done && p->done_bytes && !can_resume(d))
         status = ap_partial_reset(p, err);

@@ -27,60 +27,74 @@ static const char *with(const char *name, const char *suffix, char path[PATH_ROO
 
 /* ---- Reading the state ---- */
 
-static bool read_done(ap_partial *p, const json_t *done)
+static ap_status read_done(ap_partial *p, const json_t *done, uint64_t file_bytes, ap_error *err)
 {
+    if (json_array_size(done) != p->count)
+        return ap_fail(err, AP_E_FORMAT, "done has %zu pieces, the file has %zu", json_array_size(done), p->count);
     for (size_t i = 0; i < p->count; i++) {
-        json_int_t n = json_integer_value(json_array_get(done, i));
+        const json_t *value = json_array_get(done, i);
+        json_int_t n = json_integer_value(value);
         uint64_t start = i * p->piece_bytes, size = p->bytes - start < p->piece_bytes ? p->bytes - start : p->piece_bytes;
-        if (n < 0 || (uint64_t)n > size)
-            return false;
+        if (!json_is_integer(value) || n < 0 || (uint64_t)n > size)
+            return ap_fail(err, AP_E_FORMAT, "done[%zu] is no number from 0 to %" PRIu64, i, size);
+        if (n && start + (uint64_t)n > file_bytes)
+            return ap_fail(err, AP_E_FORMAT, "done[%zu] speaks of the byte %" PRIu64 ", there are %" PRIu64, i, start + (uint64_t)n - 1, file_bytes);
         p->done[i] = (uint64_t)n;
         p->done_bytes += p->done[i];
     }
-    return true;
+    return AP_OK;
 }
 
-static bool read_root(ap_partial *p, const json_t *root, uint64_t bytes_wanted, uint64_t file_bytes)
+static ap_status read_root(ap_partial *p, const json_t *root, uint64_t bytes_wanted, uint64_t file_bytes, ap_error *err)
 {
     ap_str address, validator;
     uint64_t bytes, piece_bytes;
     const json_t *done;
-    if (ap_json_get_str(root, "address", &address, NULL) != AP_OK || !ap_str_is(address, p->address) ||
-        ap_json_get_str(root, "validator", &validator, NULL) != AP_OK || validator.len >= sizeof p->validator ||
-        ap_json_get_u64(root, "bytes", &bytes, NULL) != AP_OK || (bytes_wanted != UINT64_MAX && bytes != bytes_wanted) ||
-        ap_json_get_u64(root, "piece_bytes", &piece_bytes, NULL) != AP_OK ||
-        ap_json_get_array(root, "done", &done, NULL) != AP_OK || ap_partial_plan(p, bytes, piece_bytes, NULL) != AP_OK ||
-        json_array_size(done) != p->count || !read_done(p, done))
-        return false;
+    AP_TRY(ap_json_get_str(root, "address", &address, err));
+    if (!ap_str_is(address, p->address))
+        return ap_fail(err, AP_E_STATE, "it is of another file");
+    AP_TRY(ap_json_get_u64(root, "bytes", &bytes, err));
+    if (bytes_wanted != UINT64_MAX && bytes != bytes_wanted)
+        return ap_fail(err, AP_E_STATE, "it is of a file of %" PRIu64 " bytes, this one has %" PRIu64, bytes, bytes_wanted);
+    AP_TRY(ap_json_get_str(root, "validator", &validator, err));
+    if (validator.len >= sizeof p->validator)
+        return ap_fail(err, AP_E_LIMIT, "validator has %zu bytes, the limit is %zu", validator.len, sizeof p->validator - 1);
+    for (size_t i = 0; i < validator.len; i++) /* it becomes a line of a header */
+        if ((unsigned char)validator.ptr[i] < 0x20 || validator.ptr[i] == 0x7f)
+            return ap_fail(err, AP_E_FORMAT, "validator has a control character at %zu", i);
+    AP_TRY(ap_json_get_u64(root, "piece_bytes", &piece_bytes, err));
+    AP_TRY(ap_json_get_array(root, "done", &done, err));
+    AP_TRY(ap_partial_plan(p, bytes, piece_bytes, err));
+    AP_TRY(read_done(p, done, file_bytes, err));
     memcpy(p->validator, validator.ptr, validator.len);
     p->validator[validator.len] = 0;
-    /* It must be a line of a header, and the file long enough for what it speaks of. */
-    for (const char *c = p->validator; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            return false;
-    for (size_t i = p->count; i > 0; i--)
-        if (p->done[i - 1])
-            return (i - 1) * p->piece_bytes + p->done[i - 1] <= file_bytes;
-    return true;
+    return AP_OK;
 }
 
-static bool read_state(ap_partial *p, uint64_t bytes_wanted, uint64_t file_bytes)
+ap_status ap_partial_read_state(ap_partial *p, ap_str text, uint64_t bytes_wanted, uint64_t file_bytes, ap_error *err)
+{
+    json_t *root = NULL;
+    ap_status status = ap_json_parse(&root, text, (ap_json_limits){.bytes_max = STATE_BYTES_MAX, .values_max = STATE_VALUES_MAX}, err);
+    if (status == AP_OK)
+        status = read_root(p, root, bytes_wanted, file_bytes, err);
+    json_decref(root);
+    return status;
+}
+
+/* AP_E_STATE if there is none. */
+static ap_status read_state(ap_partial *p, uint64_t bytes_wanted, uint64_t file_bytes, ap_error *err)
 {
     char path[PATH_ROOM];
     ap_buf text;
-    json_t *root = NULL;
     int fd = openat(p->folder, with(p->name, ".state", path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return false;
-    bool is_read = ap_file_read_fd(fd, STATE_BYTES_MAX, &text, NULL) == AP_OK;
+        return AP_E_STATE;
+    ap_status status = ap_file_read_fd(fd, STATE_BYTES_MAX, &text, err);
     close(fd);
-    if (is_read)
-        (void)ap_json_parse(&root, ap_buf_str(&text), (ap_json_limits){.bytes_max = STATE_BYTES_MAX, .values_max = STATE_VALUES_MAX}, NULL);
-    bool is_good = root && read_root(p, root, bytes_wanted, file_bytes);
-    json_decref(root);
-    if (is_read)
-        ap_buf_deinit(&text);
-    return is_good;
+    AP_TRY(status);
+    status = ap_partial_read_state(p, ap_buf_str(&text), bytes_wanted, file_bytes, err);
+    ap_buf_deinit(&text);
+    return status;
 }
 
 /* ---- Opening ---- */
@@ -94,8 +108,9 @@ static void forget_plan(ap_partial *p)
     p->validator[0] = 0;
 }
 
-ap_status ap_partial_open(ap_partial *p, int folder, const char *name, const char *address, uint64_t bytes, ap_error *err)
+ap_status ap_partial_open(ap_partial *p, int folder, const char *name, const char *address, uint64_t bytes, ap_error *damage, ap_error *err)
 {
+    *damage = (ap_error){0};
     char path[PATH_ROOM];
     struct stat st;
     *p = (ap_partial){.folder = folder, .name = name, .address = address, .fd = -1};
@@ -107,7 +122,9 @@ ap_status ap_partial_open(ap_partial *p, int folder, const char *name, const cha
         ap_partial_close(p);
         return status;
     }
-    return read_state(p, bytes, (uint64_t)st.st_size) ? AP_OK : ap_partial_reset(p, err);
+    ap_status status = read_state(p, bytes, (uint64_t)st.st_size, damage);
+    damage->status = status == AP_E_STATE || status == AP_E_NOMEM ? AP_OK : status;
+    return status == AP_OK ? AP_OK : ap_partial_reset(p, err);
 }
 
 void ap_partial_close(ap_partial *p)

@@ -24,8 +24,14 @@ typedef struct ap_partial {
 } ap_partial;
 
 /* Opens or makes NAME.part and reads what is known of it; a state that is not of this address, of `bytes` (unless that
- * is UINT64_MAX) or damaged counts as none.  `name` and `address` are borrowed. */
-ap_status ap_partial_open(ap_partial *p, int folder, const char *name, const char *address, uint64_t bytes, ap_error *err);
+ * is UINT64_MAX) or damaged counts as none, and damage->status is AP_OK unless it was damaged.  `name` and `address` are
+ * borrowed. */
+ap_status ap_partial_open(ap_partial *p, int folder, const char *name, const char *address, uint64_t bytes, ap_error *damage,
+                          ap_error *err);
+/* What a state says of a file of `bytes_wanted` (or UINT64_MAX) of which `file_bytes` are there: fills a partial that has
+ * name and address.  AP_E_STATE: it is of another file; AP_E_NOMEM; else the field is named.  After a failure the
+ * partial is only good to be closed or reset. */
+ap_status ap_partial_read_state(ap_partial *p, ap_str text, uint64_t bytes_wanted, uint64_t file_bytes, ap_error *err);
 void ap_partial_close(ap_partial *p);
 /* The length is known: makes the table of pieces. */
 ap_status ap_partial_plan(ap_partial *p, uint64_t bytes, uint64_t piece_bytes, ap_error *err);

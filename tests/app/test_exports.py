@@ -1,7 +1,7 @@
-"""test_exports.py APERTO MAKE_TINY - what quantize, convert, imatrix and pull write, and what they do not.
+"""test_exports.py APERTO MAKE_TINY - what quantize, convert, imatrix, pull and push write, and what they do not.
 
 Bad files, dozens of them, each made from a good one by one change, or from the seeds of the fuzz targets: every command refuses in
-one line and leaves no file behind, neither target nor temporary.  Good files: the output has the same bytes whatever
+one line and leaves no file behind, neither target nor temporary, and nothing in a registry.  Good files: the output has the same bytes whatever
 freshly allocated memory holds (MALLOC_PERTURB_), and no padding that is not zero.  A canary in the environment shows nowhere.
 
 SPDX-License-Identifier: Apache-2.0
@@ -16,10 +16,14 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fetch"))
+from registry_server import Registry
+
 aperto, make_tiny = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:3])
 tests = pathlib.Path(__file__).resolve().parent.parent
 CANARY = b"canary-7f3b91d2-never-in-a-file"
 failures = []
+registry = Registry().start()
 
 
 def complain(what):
@@ -196,6 +200,8 @@ def refused(home, name, source, commands, must):
         if left:
             complain(f"{where}: left {left}")
             return
+        if any(f"/bad/{name.lower()}/" in path for _, path, _ in registry.log):
+            complain(f"{where}: the registry was asked")
 
 
 def one_gguf(work, name, data, must):
@@ -208,7 +214,7 @@ def one_gguf(work, name, data, must):
         ("quantize", "bad.gguf", "out", "--type", "Q8_0"),
         ("imatrix", "bad.gguf", "--file", "text", "--out", "out", "--ctx", "16"),
         ("pull", "bad.gguf", "--as", "bad"),
-    ], must)
+    ] + [("push", "./bad.gguf", f"oci://{registry.host}/bad/{name.lower()}:1")] * must, must)
     shutil.rmtree(home)
 
 
@@ -221,6 +227,7 @@ def one_folder(work, name, files):
         ("convert", "bad", "out.gguf"),
         ("quantize", "bad", "out", "--type", "Q8_0"),
         ("pull", "bad", "--as", "bad"),
+        ("push", "./bad", f"oci://{registry.host}/bad/{name.lower()}:1"),
     ], True)
     shutil.rmtree(home)
 
@@ -284,6 +291,25 @@ def good_outputs(work, tiny):
         outputs(home, f"quantize {kind}", ("quantize", "tiny.gguf", "out.gguf", "--type", kind), "out.gguf")
     outputs(home, "convert to a folder", ("convert", "tiny.gguf", "out", "--shard", "1M"), "out")
     outputs(home, "convert to GGUF", ("convert", "folder", "out.gguf"), "out.gguf")
+    pushes(home, "push a file", "./tiny.gguf")
+    pushes(home, "push a folder", "./folder")
+
+
+def pushes(home, name, source):
+    """What a registry gets under two fills of fresh memory; the same."""
+    made = []
+    for fill in (85, 170):
+        registry.blobs.clear(), registry.manifests.clear()
+        done = run(home, "push", source, f"oci://{registry.host}/good/good:1", fill=fill)
+        if done.returncode != 0:
+            return complain(f"{name}: {done.stderr[:200]!r}")
+        made.append((dict(registry.blobs), dict(registry.manifests)))
+        shutil.rmtree(home / "data", ignore_errors=True)
+    if made[0] != made[1]:
+        complain(f"{name}: memory that nobody wrote is in the registry")
+    for data in made[0][0].values():
+        if CANARY in data or bytes([85]) * 16 in data or bytes([170]) * 16 in data:
+            complain(f"{name}: a blob has the canary or the fill of fresh memory")
 
 
 def main():

@@ -81,6 +81,22 @@ for media_type in ("application/vnd.docker.ai.gguf.v3", "application/vnd.ollama.
     registry.add_model("theirs", gguf, media_type)
     expect(0, "tiny", "pull", f"{at}/x/theirs:theirs", "--as", "theirs", store="b")
 
+# ---- Each kind of thing the store holds ----
+os.mkdir("folder")
+subprocess.run([make_tiny, "folder/", "512", "2", "0", "0"], check=True)
+arch = os.path.join(os.environ["APERTO_TESTS"], "golden", "arch")
+expect(0, "", "pull", "folder", "--as", "of-folder")
+expect(0, "", "pull", f"{arch}/bert", "--as", "embedding")
+expect(0, "", "push", "of-folder", f"{at}/kinds/of:name")
+for i, (model, kept) in enumerate((("of-folder", "of-folder"), ("./folder", "of-folder"), ("embedding", "embedding"), (show("tiny")["digest"][:12], "tiny"),
+                                   (f"{at}/models/tiny:q8", None))):
+    if kept is None:
+        expect(1, "MODEL is a name in the store or a path", "push", model, f"{at}/kinds/k:{i}")
+        continue
+    pushed = json.loads(expect(0, "", "push", model, f"{at}/kinds/k:{i}", "--json").stdout)
+    expect(0, "", "pull", f"{at}/kinds/k:{i}", "--as", "back", store=f"kind{i}")
+    check(pushed["packed"] and show("back", f"kind{i}")["digest"] == show(kept)["digest"], f"{model}: pulled on an empty store it has another digest")
+
 # ---- A tag that moves ----
 registry.add_model("moves", gguf)
 expect(0, "", "pull", f"{at}/x/m:moves", store="b")
