@@ -150,7 +150,7 @@ static ap_status report(import *im, ap_error *err)
     if (vocab->template_status != AP_OK)
         ap_str_append(notes, room, "The chat template cannot be used: %.200s. ", vocab->template_error.message);
     else if (ap_vocab_has_ids_only(im->source->keys))
-        ap_str_append(notes, room, "The folder has no tokenizer: the model takes token ids and no text. ");
+        ap_str_append(notes, room, "There is no tokenizer: the model takes token ids and no text. ");
     else if (!r->has_chat_template && !im->arch->is_encoder)
         ap_str_append(notes, room, "There is no chat template: only plain completion works. ");
     if (r->chat & AP_CHAT_BOS_TWICE)

@@ -193,7 +193,7 @@ static void write_note(fused *f)
         ap_str_append(f->note, sizeof f->note, "%s", f->folder.note);
     (void)ap_gguf_get_str(keys, "tokenizer.ggml.model", &model, NULL);
     if (ap_vocab_has_ids_only(keys))
-        ap_str_append(f->note, sizeof f->note, "The folder has no tokenizer: the model takes token ids and no text. ");
+        ap_str_append(f->note, sizeof f->note, "There is no tokenizer: the model takes token ids and no text. ");
     else if (ap_str_is(model, "gpt2") && !ap_gguf_find(keys, AP_STR("tokenizer.ggml.pre")))
         ap_str_append(f->note, sizeof f->note,
                       "GGUF has no name for this pre-tokenizer: it stands under a key of our own, and other programs would cut text otherwise. ");
