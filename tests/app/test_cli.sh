@@ -445,7 +445,7 @@ head -c 3000 converted.gguf >cut.gguf && expect 1 "" convert cut.gguf refused
 [ -z "$(find . -name '*refused*' -o -name '*.new-*')" ] && ok || bad "a refused convert left a file: $(find . -name '*refused*' -o -name '*.new-*')"
 expect 0 "tiny" show ./folder
 expect 0 "is intact" verify ./folder
-expect 0 "folder" pull folder --as by-name
+expect 0 "no tokenizer" pull folder --as by-name
 expect 0 "by-name" list
 expect 0 "no tokenizer" show by-name
 expect 0 "" rm by-name
