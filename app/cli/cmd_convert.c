@@ -139,7 +139,7 @@ static ap_status add_file(new_folder *f, const char *name, ap_error *err)
 static ap_status take_documents(new_folder *f, const ap_buf *reply, ap_error *err)
 {
     static const char *const known[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-                                        "model.safetensors.index.json", "modules.json", POOLING_FOLDER "/config.json"};
+                                        "model.safetensors.index.json", "modules.json", "README.md", POOLING_FOLDER "/config.json"};
     enum { KNOWN = sizeof known / sizeof known[0] };
     bool is_there[KNOWN] = {false};
     for (size_t at = 0; at < reply->len;) {
@@ -303,6 +303,8 @@ static int run(unsigned count, char **operands)
     ap_status status = cli_find_source(operands[0], source, &err);
     if (status == AP_OK)
         status = ap_store_source_open(&j.source, source, &err);
+    if (status == AP_OK)
+        status = ap_store_source_add_card(&j.source, source, &err);
     if (status == AP_OK) {
         j.to_folder = is_gguf(&j.source);
         status = check_target(target, j.to_folder, &err);

@@ -121,6 +121,8 @@ static int run(unsigned count, char **operands)
     ap_status status = cli_find_source(operands[0], source, &err);
     if (status == AP_OK)
         status = ap_store_source_open(&j.source, source, &err);
+    if (status == AP_OK)
+        status = ap_store_source_add_card(&j.source, source, &err);
     if (status == AP_OK && imatrix)
         status = ap_file_open(imatrix, &j.imatrix_fd, &err);
     if (status == AP_OK)

@@ -119,17 +119,18 @@ static ap_status add_file(ap_store_source *s, const char *path, char *take_name,
     return ap_file_open(path, &s->fds[s->count++], err);
 }
 
-static ap_status add_pooling(ap_store_source *s, const char *path, ap_error *err)
+/* If it is there. */
+static ap_status add_other(ap_store_source *s, const char *path, const char *name, ap_error *err)
 {
     char full[AP_STORE_PATH_ROOM];
-    if (snprintf(full, sizeof full, "%s/%s", path, pooling_file) >= (int)sizeof full)
+    if (snprintf(full, sizeof full, "%s/%s", path, name) >= (int)sizeof full)
         return ap_fail(err, AP_E_LIMIT, "the path is longer than %zu bytes", sizeof full - 1);
     if (access(full, F_OK) != 0)
         return AP_OK;
     if (s->count == FILES_MAX)
         return ap_fail(err, AP_E_LIMIT, "the folder has more than %d files of a model", FILES_MAX);
-    char *name = ap_strndup(pooling_file, strlen(pooling_file));
-    return name ? add_file(s, full, name, err) : ap_fail_nomem(err, sizeof pooling_file);
+    char *copy = ap_strndup(name, strlen(name));
+    return copy ? add_file(s, full, copy, err) : ap_fail_nomem(err, strlen(name));
 }
 
 static ap_status open_folder(ap_store_source *s, const char *path, found_names *f, ap_error *err)
@@ -146,7 +147,7 @@ static ap_status open_folder(ap_store_source *s, const char *path, found_names *
         f->names[i] = NULL; /* the source's from now on */
         AP_TRY(add_file(s, full, name, err));
     }
-    return add_pooling(s, path, err);
+    return add_other(s, path, pooling_file, err);
 }
 
 /* NAME-00001-of-00003.gguf: how many parts there are; 0 if the name says nothing of parts. */
@@ -226,6 +227,18 @@ ap_status ap_store_source_open(ap_store_source *out, const char *path, ap_error 
     if (status != AP_OK)
         ap_store_source_close(out);
     return status;
+}
+
+ap_status ap_store_source_add_card(ap_store_source *s, const char *path, ap_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+        return AP_OK;
+    size_t before = s->count;
+    AP_TRY(add_other(s, path, "README.md", err));
+    if (s->count > before)
+        s->files[before].fd = s->fds[before];
+    return AP_OK;
 }
 
 void ap_store_source_close(ap_store_source *s)

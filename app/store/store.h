@@ -139,6 +139,9 @@ typedef struct ap_store_source {
 
 /* On failure there is nothing to close.  What cannot be a model is refused by what is there instead. */
 ap_status ap_store_source_open(ap_store_source *out, const char *path, ap_error *err);
+/* Adds the README.md of a folder, if it has one: converters read its card.  It is no part of the model, so no digest and no stamp is
+ * of it. */
+ap_status ap_store_source_add_card(ap_store_source *source, const char *path, ap_error *err);
 void ap_store_source_close(ap_store_source *source);
 
 #endif

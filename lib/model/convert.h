@@ -4,6 +4,7 @@
  *     convert_folder.c  from a GGUF file to a folder: its tensors
  *     convert_config.c  config.json out of the sizes, by the same table that reads it
  *     convert_encoder.c what an encoder's folder says beyond that: labels, pooling, rows of positions
+ *     convert_card.c    README.md with the model's name, licence, tags, …
  *     convert_vocab.c   the files of the tokenizer out of GGUF keys
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -48,6 +49,8 @@ ap_status ap_convert_config(json_t *config, const ap_arch *arch, const ap_hparam
 ap_status ap_convert_vocab(const ap_gguf *keys, const ap_arch *arch, const ap_hparams *sizes, const ap_convert_options *options, ap_error *err);
 /* Adds the text of a file. */
 ap_status ap_convert_print(const json_t *json, ap_buf *out, ap_error *err);
+/* Hands README.md to options->document, with what general.* says of the model, if that is anything. */
+ap_status ap_convert_card(const ap_gguf *keys, const ap_convert_options *options, ap_error *err);
 ap_status ap_convert_document_json(const ap_convert_options *options, const char *name, const json_t *json, ap_error *err);
 
 #endif

@@ -510,6 +510,7 @@ static ap_status run(plan *p, int out_fd, ap_error *err)
     if (p->options->shard == 0) {
         AP_TRY(ap_convert_document_json(p->options, "config.json", p->config, err));
         AP_TRY(ap_convert_vocab(p->source->keys, p->arch, &p->sizes, p->options, err));
+        AP_TRY(ap_convert_card(p->source->keys, p->options, err));
         AP_TRY(ap_convert_pooling_files(p->arch, &p->sizes, p->source->keys, p->options, err));
         if (p->report->shard_count > 1)
             AP_TRY(write_index(p, err));

@@ -3,7 +3,9 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "base/alloc.h"
+#include "base/json.h"
 #include "model/convert.h"
+#include "model/hf_card.h"
 #include "model/vocabulary.h"
 #include "text/tokenizer_json.h"
 
@@ -39,10 +41,39 @@ static void put_id(json_t *to, const char *name, int32_t id)
         (void)json_object_set_new(to, name, json_integer(id));
 }
 
-static ap_status write_generation(const ap_vocab_source *source, const ap_convert_options *options, ap_error *err)
+/* As the folder had it that the file was made of, or what GGUF's own keys say. */
+static ap_status read_generation(const ap_gguf *keys, json_t **out, ap_error *err)
+{
+    enum { BYTES_MAX = 1 << 20, VALUES_MAX = 65536 };
+    ap_str text;
+    if (ap_gguf_get_str(keys, AP_HF_KEY_GENERATION, &text, NULL) == AP_OK) {
+        ap_status status = ap_json_parse(out, text, (ap_json_limits){BYTES_MAX, VALUES_MAX}, err);
+        if (status == AP_OK && !json_is_object(*out))
+            status = ap_fail(err, AP_E_FORMAT, "key '%s' is %s; an object is needed", AP_HF_KEY_GENERATION, ap_json_kind_name(*out));
+        else if (status != AP_OK)
+            ap_error_prefix(err, "key '" AP_HF_KEY_GENERATION "'");
+        return status;
+    }
+    *out = json_object();
+    for (size_t i = 0; i < AP_HF_SAMPLING_COUNT && *out; i++) {
+        float number;
+        uint32_t whole;
+        json_t *value = NULL;
+        if (ap_hf_sampling[i].is_whole && ap_gguf_get_u32(keys, ap_hf_sampling[i].key, &whole, NULL) == AP_OK)
+            value = json_integer(whole);
+        else if (!ap_hf_sampling[i].is_whole && ap_gguf_get_f32(keys, ap_hf_sampling[i].key, &number, NULL) == AP_OK)
+            value = json_real(number);
+        if (value && json_object_set_new(*out, ap_hf_sampling[i].config, value) == 0)
+            (void)json_object_set_new(*out, "do_sample", json_true());
+    }
+    return *out ? AP_OK : ap_fail_nomem(err, 64);
+}
+
+static ap_status write_generation(const ap_gguf *keys, const ap_vocab_source *source, const ap_convert_options *options, ap_error *err)
 {
     const int32_t ends[] = {source->eos, source->eot, source->eom};
-    json_t *root = json_object(), *list = json_array();
+    json_t *root, *list = json_array();
+    ap_status read = read_generation(keys, &root, err);
     for (size_t i = 0; i < 3; i++)
         if (ends[i] >= 0)
             (void)json_array_append_new(list, json_integer(ends[i]));
@@ -52,7 +83,7 @@ static ap_status write_generation(const ap_vocab_source *source, const ap_conver
     else if (json_array_size(list) > 1)
         (void)json_object_set(root, "eos_token_id", list);
     put_id(root, "pad_token_id", source->pad);
-    ap_status status = ap_convert_document_json(options, "generation_config.json", root, err);
+    ap_status status = read == AP_OK ? ap_convert_document_json(options, "generation_config.json", root, err) : read;
     json_decref(list);
     json_decref(root);
     return status;
@@ -109,7 +140,7 @@ ap_status ap_convert_vocab(const ap_gguf *keys, const ap_arch *arch, const ap_hp
     ap_vocab_source source;
     ap_status status = ap_vocab_source_read(&source, &arena, keys, err);
     if (status == AP_OK && !arch->is_encoder)
-        status = write_generation(&source, options, err);
+        status = write_generation(keys, &source, options, err);
     if (status == AP_OK && !ap_vocab_has_ids_only(keys)) {
         status = write_tokenizer(&source, options, err);
         if (status == AP_OK)

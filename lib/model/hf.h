@@ -3,6 +3,7 @@
  *     hf_files.c   the files of the folder in memory; which of them holds which tensor
  *     hf_config.c  config.json: the family, and its numbers as GGUF keys
  *     hf_encoder.c pooling, labels, token types
+ *     hf_card.c    the card in front of README.md: name, licence, tags, … (hf_card.h)
  *     hf_vocab.c   the tokenizer, the special tokens and the chat template as GGUF keys
  *     hf_source.c  tensors under their GGUF names, rows in GGUF's order
  *     hf_rows.c    which rows of a folder's matrix are those of a rule
@@ -64,7 +65,7 @@ ap_status ap_hf_files_list(const ap_hf_files *files, const char *name, json_t **
 /* Puts what a model that reads pictures says of its text part, and what is usual in its family, where config.json says
  * nothing itself.  AP_E_NOMEM. */
 ap_status ap_hf_config_complete(json_t *config, ap_error *err);
-/* Writes general.architecture, general.name and the family's keys. */
+/* Writes general.architecture and the family's keys. */
 ap_status ap_hf_config_write(const json_t *config, ap_gguf_writer *keys, const ap_arch **arch, ap_error *err);
 /* What folders say in config.json and GGUF in a tensor (Llama 3.1, longrope): the divisors of the rotary frequencies for
  * AP_ROLE_ROPE_DIVISORS, …_LONG or …_SHORT, rope_width / 2 of them; *out is NULL if there is no such scaling. */

@@ -47,23 +47,6 @@ ap_status ap_hf_config_complete(json_t *config, ap_error *err)
 
 /* ---- The family's keys ---- */
 
-/* The last part of the name under which it was saved: "org/model" or a path. */
-static ap_status write_name(const json_t *config, ap_gguf_writer *keys, ap_error *err)
-{
-    ap_str name;
-    if (!ap_json_find(config, "_name_or_path"))
-        return AP_OK;
-    AP_TRY(ap_json_get_str(config, "_name_or_path", &name, err));
-    while (name.len && name.ptr[name.len - 1] == '/')
-        name.len--;
-    for (size_t i = name.len; i > 0; i--)
-        if (name.ptr[i - 1] == '/') {
-            name = (ap_str){name.ptr + i, name.len - i};
-            break;
-        }
-    return name.len ? ap_gguf_writer_str(keys, "general.name", name, err) : AP_OK;
-}
-
 /* ---- Its numbers ---- */
 
 static ap_status read_positive(const json_t *from, const char *path, float *out, ap_error *err)
@@ -406,7 +389,6 @@ ap_status ap_hf_config_write(const json_t *config, ap_gguf_writer *keys, const a
 {
     AP_TRY(find_family(config, arch, err));
     AP_TRY(ap_gguf_writer_str(keys, "general.architecture", ap_str_from((*arch)->name), err));
-    AP_TRY(write_name(config, keys, err));
     for (size_t i = 0; i < (*arch)->hf.key_count; i++)
         AP_TRY(write_key(config, *arch, &(*arch)->hf.keys[i], keys, err));
     AP_TRY(write_old_window(config, *arch, keys, err));

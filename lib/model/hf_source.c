@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "model/hf.h"
+#include "model/hf_card.h"
 #include "model/model.h"
 #include "model/rules.h"
 #include "model/source.h"
@@ -118,6 +119,7 @@ static ap_status write_keys(folder *f, ap_gguf_writer *keys, ap_error *err)
         ap_error_prefix(err, "config.json");
         return status == AP_E_NOTFOUND ? AP_E_FORMAT : status;
     }
+    AP_TRY(ap_hf_card_write(&f->files, f->config, keys, err));
     AP_TRY(ap_hf_encoder_write(&f->files, f->config, f->arch, keys, err));
     for (size_t i = 0; i < f->arch->tensor_count; i++) {
         const ap_tensor_rule *rule = &f->arch->tensors[i];

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "model/hf.h"
+#include "model/hf_card.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
 #include "text/vocab_read.h"
@@ -55,6 +56,27 @@ static ap_status write_specials(const json_t *generation, const json_t *config, 
     if (end && own->add_eos <= 0)
         AP_TRY(write_ends(end, rows, keys, err));
     return pad ? write_id(pad, rows, "tokenizer.ggml.padding_token_id", keys, err) : AP_OK;
+}
+
+/* ---- How to sample ---- */
+
+/* Under GGUF's own keys, if the folder asks for sampling at all; and all of it, but for the tokens, for the way back. */
+static ap_status write_generation(const json_t *generation, ap_gguf_writer *keys, ap_error *err)
+{
+    static const char *const tokens[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+    for (size_t i = 0; i < AP_HF_SAMPLING_COUNT && json_is_true(json_object_get(generation, "do_sample")); i++) {
+        const json_t *value = json_object_get(generation, ap_hf_sampling[i].config);
+        double number = json_number_value(value);
+        if (json_is_number(value) && number >= 0 && number < 1e9)
+            AP_TRY(ap_hf_sampling[i].is_whole ? ap_gguf_writer_u32(keys, ap_hf_sampling[i].key, (uint32_t)number, err)
+                                              : ap_gguf_writer_f32(keys, ap_hf_sampling[i].key, (float)number, err));
+    }
+    json_t *rest = json_copy((json_t *)generation);
+    for (size_t i = 0; i < 3; i++)
+        (void)json_object_del(rest, tokens[i]);
+    ap_status status = ap_hf_card_keep(AP_HF_KEY_GENERATION, rest, keys, err);
+    json_decref(rest);
+    return status;
 }
 
 /* ---- A folder without a tokenizer ---- */
@@ -214,6 +236,8 @@ ap_status ap_hf_vocab_write(const ap_hf_files *files, const json_t *config, uint
         status = write_specials(generation, config, &source, rows, keys, err);
     if (status == AP_OK)
         status = write_template(files, keys, err);
+    if (status == AP_OK && generation)
+        status = write_generation(generation, keys, err);
     json_decref(generation);
     return status;
 }

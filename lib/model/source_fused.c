@@ -163,6 +163,7 @@ static ap_status add_size(const fused *f, const char *what, uint32_t size, ap_gg
 static ap_status write_keys(const fused *f, ap_gguf_writer *w, ap_error *err)
 {
     AP_TRY(ap_gguf_writer_copy_keys(w, f->folder.keys, NULL, err));
+    AP_TRY(ap_gguf_writer_str(w, "general.type", AP_STR("model"), err));
     AP_TRY(ap_gguf_writer_u32(w, "general.file_type", file_type(f), err));
     AP_TRY(ap_gguf_writer_u32(w, "general.quantization_version", 2, err));
     AP_TRY(add_size(f, "vocab_size", f->sizes.vocab_count, w, err));

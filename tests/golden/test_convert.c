@@ -7,6 +7,8 @@
 
 #include "base/alloc.h"
 #include "golden.h"
+#include "model/convert.h"
+#include "model/hf_card.h"
 #include "model/model.h"
 #include "support.h"
 #include "tiny_model.h"
@@ -282,13 +284,184 @@ static void a_pooling_comes_back(void **state)
     close(gguf);
 }
 
+/* ---- The card ---- */
+
+static ap_buf text_of_document(const made_folder *f, const char *name)
+{
+    ap_buf text = {0};
+    for (size_t i = 0; i < f->count; i++)
+        if (strcmp(f->names[i], name) == 0) {
+            assert_int_equal(lseek(f->files[i].fd, 0, SEEK_SET), 0);
+            assert_ok(ap_file_read_fd(f->files[i].fd, 1 << 20, &text, err));
+        }
+    return text;
+}
+
+static void expect_key(const ap_gguf *gguf, const char *name, const char *expected)
+{
+    ap_str text = {0};
+    assert_ok(ap_gguf_get_str(gguf, name, &text, err));
+    if (!ap_str_is(text, expected))
+        fail_msg("'%s' is '%.*s', not '%s'", name, (int)text.len, text.ptr, expected);
+}
+
+static const char readme[] = "---\nlicense: apache-2.0 # a comment\nlanguage:\n- en\n- 'no'\nbase_model: org/base\ntags: [tiny, \"a, b\"]\n"
+                             "pipeline_tag: text-generation\nmodel_name: \"A \\\"Model\\\": 7\"\nlibrary_name: transformers\nmodel-index:\n- name: x\n"
+                             "  results: [1]\nauthor: Ada\ngguf: {\"general.priority\": 7, \"general.architecture\": \"other\", \"general.scale\": 0.1}\n"
+                             "---\n\n# Text\nlicense: other\n";
+static const char generation[] = "{\"do_sample\": true, \"temperature\": 0.6, \"top_k\": 20, \"max_new_tokens\": 9, \"eos_token_id\": 2}";
+
+/* Folder to GGUF to folder to GGUF: the two GGUF files are equal in every byte. */
+static void the_card_comes_back(void **state)
+{
+    golden_folder folder;
+    made_folder made = {.count = 0};
+    int gguf = ap_test_temporary(), again = ap_test_temporary();
+    ap_convert_options convert = {.size = sizeof convert};
+    ap_convert_report report;
+    golden_open(&folder, "golden/arch/llama");
+    const char *extra[][2] = {{"README.md", readme}, {"generation_config.json", generation}};
+    for (size_t k = 0; k < 2; k++) {
+        folder.files[folder.count].name = extra[k][0];
+        assert_ok(ap_file_write_all(folder.files[folder.count++].fd = ap_test_temporary(), extra[k][1], strlen(extra[k][1]), err));
+    }
+    assert_ok(ap_model_convert_to_gguf(folder.files, folder.count, gguf, &convert, &report, err));
+    golden_close(&folder);
+    make_folder(&made, gguf, 150000);
+
+    ap_mapping file;
+    ap_gguf *keys;
+    float number;
+    uint32_t whole;
+    assert_ok(ap_file_map(gguf, &file, err));
+    assert_ok(ap_gguf_open(&keys, file.ptr, file.len, err));
+    expect_key(keys, "general.architecture", "llama");
+    expect_key(keys, "general.name", "A \"Model\": 7");
+    expect_key(keys, "general.license", "apache-2.0");
+    expect_key(keys, "general.author", "Ada");
+    expect_key(keys, "general.base_model.0.repo_url", "https://huggingface.co/org/base");
+    assert_int_equal(ap_gguf_find(keys, AP_STR("general.tags"))->count, 3);
+    assert_int_equal(ap_gguf_find(keys, AP_STR("general.languages"))->count, 2);
+    assert_ok(ap_gguf_get_u32(keys, "general.priority", &whole, err));
+    assert_int_equal(whole, 7);
+    assert_ok(ap_gguf_get_f32(keys, "general.sampling.temp", &number, err));
+    assert_true(number == 0.6f);
+    ap_gguf_close(&keys);
+
+    ap_buf card = text_of_document(&made, "README.md");
+    for (size_t i = 0; i < 7; i++) {
+        static const char *const lines[] = {"\nlicense: apache-2.0\n", "\nbase_model: org/base\n", "\n- \"no\"\n", "\nlibrary_name: transformers\n",
+                                            "\n- tiny\n- \"a, b\"\n", "\npipeline_tag: text-generation\n", "\n# A \"Model\": 7\n"};
+        if (!strstr(card.ptr, lines[i]))
+            fail_msg("the card has no '%s': %s", lines[i], card.ptr);
+    }
+    ap_buf_deinit(&card);
+    json_t *sampling = document_of(&made, "generation_config.json");
+    assert_true(json_is_true(json_object_get(sampling, "do_sample")) && json_real_value(json_object_get(sampling, "temperature")) == 0.6);
+    assert_int_equal(json_integer_value(json_object_get(sampling, "max_new_tokens")), 9);
+    assert_int_equal(json_integer_value(json_object_get(sampling, "eos_token_id")), 2);
+    json_decref(sampling);
+
+    ap_mapping other;
+    assert_ok(ap_model_convert_to_gguf(made.files, made.count, again, &convert, &report, err));
+    assert_ok(ap_file_map(again, &other, err));
+    assert_int_equal(other.len, file.len);
+    assert_memory_equal(other.ptr, file.ptr, file.len);
+    ap_file_unmap(&other);
+    ap_file_unmap(&file);
+    while (made.count)
+        close(made.files[--made.count].fd);
+    close(gguf);
+    close(again);
+}
+
+/* A GGUF file that no folder was before: each key that can be said comes back. */
+static void keys_without_a_card_come_back(void **state)
+{
+    static const char *const names[] = {"general.name", "general.organization", "general.finetune", "general.quantized_by", "general.base_model.0.name",
+                                        "general.base_model.0.organization", "general.base_model.0.version", "general.something"};
+    ap_gguf_writer *writer;
+    ap_buf bytes = {0}, card = {0};
+    ap_gguf *keys;
+    json_t *read, *general;
+    made_folder made = {.count = 0};
+    const ap_str tags[] = {{"one", 3}, {"two: three", 10}};
+    assert_ok(ap_gguf_writer_create(&writer, AP_GGUF_ALIGNMENT_DEFAULT, err));
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        assert_ok(ap_gguf_writer_str(writer, names[i], ap_str_from(names[i] + 8), err));
+    assert_ok(ap_gguf_writer_u32(writer, "general.base_model.count", 1, err));
+    assert_ok(ap_gguf_writer_strs(writer, "general.tags", 2, tags, err));
+    assert_ok(ap_gguf_writer_bool(writer, "general.flag", true, err));
+    assert_ok(ap_gguf_writer_keys_only(writer, &bytes, err));
+    assert_ok(ap_gguf_open(&keys, (const unsigned char *)bytes.ptr, bytes.len, err));
+    ap_convert_options options = {.size = sizeof options, .document = keep_document, .document_context = &made};
+    assert_ok(ap_convert_card(keys, &options, err));
+    card = text_of_document(&made, "README.md");
+    assert_non_null(strstr(card.ptr, "\nbase_model: base_model.0.organization/base_model.0.name\n"));
+    assert_ok(ap_hf_card_read(&read, ap_buf_str(&card), err));
+    assert_ok(ap_hf_card_general(read, &general, err));
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        assert_string_equal(json_string_value(json_object_get(general, names[i])), names[i] + 8);
+    assert_int_equal(json_array_size(json_object_get(general, "general.tags")), 2);
+    assert_true(json_is_true(json_object_get(general, "general.flag")));
+    json_decref(read);
+    json_decref(general);
+    ap_buf_deinit(&card);
+    ap_gguf_close(&keys);
+    ap_gguf_writer_destroy(&writer);
+    ap_buf_deinit(&bytes);
+    close(made.files[0].fd);
+}
+
+static void a_card_is_read_as_far_as_it_goes(void **state)
+{
+    static const struct {
+        const char *text, *key, *value; /* value NULL: nothing is there */
+    } cases[] = {
+        {"---\nlicense: mit\n---\n", "license", "mit"},
+        {"\xef\xbb\xbf---\r\nlicense: 'it''s'  # x\r\n---\r\n", "license", "it's"},
+        {"---\nlicense: \"a\\u00e9\"\n...\n", "license", "a\xc3\xa9"},
+        {"license: mit\n", "license", NULL},
+        {"---\nlicense: mit\n", "license", NULL}, /* without an end it is text */
+        {"---\nlicense:mit\n---\n", "license", NULL},
+        {"---\nlicense: {a: b}\n---\n", "license", NULL},
+        {"---\nlicense: |\n  a\n---\n", "license", NULL},
+        {"---\nlicense: \"open\n---\n", "license", NULL},
+        {"---\nlicense:\n- name: x\n---\n", "license", NULL},
+        {"---\nlicense: a\nlicense: b\n---\n", "license", "b"},
+        {"---\nx:\n  license: mit\n---\n", "license", NULL},
+        {"---\nlicense: ~\n---\n", "license", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *card;
+        assert_ok(ap_hf_card_read(&card, ap_str_from(cases[i].text), err));
+        const char *got = json_string_value(json_object_get(card, cases[i].key));
+        if (!got != !cases[i].value || (got && strcmp(got, cases[i].value) != 0))
+            fail_msg("case %zu: '%s'", i, got ? got : "nothing");
+        json_decref(card);
+    }
+    ap_buf lines = {0};
+    json_t *card;
+    ap_error error = {0};
+    assert_ok(ap_buf_printf(&lines, err, "---\n"));
+    for (int i = 0; i < AP_HF_CARD_LINES_MAX; i++)
+        assert_ok(ap_buf_printf(&lines, err, "#\n"));
+    assert_ok(ap_buf_printf(&lines, err, "#\n---\n"));
+    assert_int_equal(ap_hf_card_read(&card, ap_buf_str(&lines), &error), AP_E_LIMIT);
+    assert_non_null(strstr(error.message, "262144"));
+    json_decref(card);
+    ap_buf_deinit(&lines);
+}
+
 static void a_family(void **state) { there_the_same_bits("golden/arch", *state, true); }
 static void a_quantized_folder(void **state) { there_the_same_bits("golden/quantized", *state, false); }
 
 int main(void)
 {
-    const struct CMUnitTest encoders[] = {cmocka_unit_test(words_labels_and_pooling_come_back), cmocka_unit_test(a_pooling_comes_back)};
-    int failed = cmocka_run_group_tests(encoders, NULL, NULL);
+    const struct CMUnitTest documents[] = {cmocka_unit_test(words_labels_and_pooling_come_back), cmocka_unit_test(a_pooling_comes_back),
+                                          cmocka_unit_test(the_card_comes_back), cmocka_unit_test(keys_without_a_card_come_back),
+                                          cmocka_unit_test(a_card_is_read_as_far_as_it_goes)};
+    int failed = cmocka_run_group_tests(documents, NULL, NULL);
     failed = golden_each("convert", "golden/arch", a_family) || failed;
     return golden_each("convert_quantized", "golden/quantized", a_quantized_folder) || failed;
 }
