@@ -220,7 +220,8 @@ static bool has_folder(const ap_hub_tree *tree, bool (*is_model_file)(const char
     return has_config && has_weights;
 }
 
-static ap_status take_folder(const ap_hub_tree *tree, bool (*is_model_file)(const char *path), ap_hub_choice *out, ap_error *err)
+static ap_status take_folder(const ap_hub_tree *tree, const ap_hub_source *source, bool (*is_model_file)(const char *path),
+                             ap_hub_choice *out, ap_error *err)
 {
     bool has_single = false;
     out->is_folder = true;
@@ -231,7 +232,7 @@ static ap_status take_folder(const ap_hub_tree *tree, bool (*is_model_file)(cons
         if (!is_model_file(path) || (has_single && is_weights(path) && strcmp(path, "model.safetensors") != 0))
             continue;
         if (out->count == AP_HUB_CHOSEN_MAX)
-            return ap_fail(err, AP_E_LIMIT, "the repository has more than %d files of a model", AP_HUB_CHOSEN_MAX);
+            return ap_fail(err, AP_E_LIMIT, "'%s' has more than %d files of a model, which is the limit", source->repo, AP_HUB_CHOSEN_MAX);
         out->files[out->count++] = &tree->files[i];
     }
     qsort(out->files, out->count, sizeof out->files[0], by_path);
@@ -269,7 +270,7 @@ static ap_status choose(const ap_hub_tree *tree, const ap_hub_source *source, bo
     if (wants_folder && !is_folder)
         return ap_fail(err, AP_E_NOTFOUND, "'%s' has no model in safetensors (config.json and *.safetensors)", source->repo);
     if (wants_folder || (!source->file[0] && is_folder && count == 0))
-        return take_folder(tree, is_model_file, out, err);
+        return take_folder(tree, source, is_model_file, out, err);
     if (source->file[0])
         AP_TRY(find_gguf(source, models, count, &model, err));
     else if (count == 0)

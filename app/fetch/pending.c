@@ -117,7 +117,8 @@ ap_status ap_pending_begin(const char *folder, ap_fetched *out, bool *is_same_st
     ap_fetch_state before;
     *is_same_state = false;
     AP_TRY(key_path(folder, out->state.source, out->folder, err));
-    AP_TRY(ap_file_make_folders(out->folder, 0755, err));
+    if (ap_file_make_folders(out->folder, 0755, NULL) != AP_OK)
+        return ap_fail(err, AP_E_IO, "the folder of downloads '%.250s' cannot be changed: %s", folder, strerror(errno));
     AP_TRY(lock(out->folder, &out->lock, err));
     *is_same_state = read_note(out->folder, &before) && ap_fetch_is_same(before.revision, out->state.revision);
     ap_status status = write_note(out->folder, &out->state, err);

@@ -92,7 +92,7 @@ ap_status ap_store_lock(const ap_store *store, int *lock, ap_error *err)
     (void)snprintf(path, sizeof path, "%s/lock", store->folder);
     *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (*lock < 0)
-        return ap_fail(err, AP_E_IO, "'%s' cannot be opened: %s", path, strerror(errno));
+        return ap_fail(err, AP_E_IO, "the store '%.250s' cannot be changed: %s", store->folder, strerror(errno));
     while (flock(*lock, LOCK_EX) != 0)
         if (errno != EINTR) {
             close(*lock);

@@ -250,6 +250,8 @@ void ap_store_make_name(const char *path, char name[AP_STORE_NAME_MAX + 1])
         else if (n && name[n - 1] != '-')
             name[n++] = '-';
     }
+    while (n && name[n - 1] == '-') /* of letters that no name has */
+        n--;
     name[n] = 0;
     if (ap_store_is_source(name)) /* "hf:x.gguf", "oci://HOST/hf:TAG" */
         *strchr(name, ':') = '-';

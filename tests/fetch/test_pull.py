@@ -380,6 +380,22 @@ hub.reset()
 done = run("outdated", "web", HF_ENDPOINT="")
 check("cannot be compared (the server gave no digest and no date)" in done.stdout, f"nor when it had none: {done.stdout!r}")
 
+# ---- Names of all letters, many files, a store that is not to be changed ----
+hub.add("org/letters", {"Gr\u00fc\u00dfe \u6a21\u578b \U0001f600.gguf": first})
+good(pull("hf:org/letters"), "gr-e: ", "a file with a name of all letters")
+check(show("gr-e")["source"] == "hf:org/letters:Gr\u00fc\u00dfe \u6a21\u578b \U0001f600.gguf", "its source")
+good(pull(show("gr-e")["source"]), "nothing newer", "which can be pulled")
+hub.add("org/300", files | {f"notes/{i}.txt": b"x" for i in range(300)})
+good(pull("hf:org/300"), "300: ", "300 files that are no model")
+hub.add("org/310", {"config.json": files["config.json"]} | {f"model-{i:05d}-of-00310.safetensors": Large(b"%d" % i) for i in range(1, 311)})
+refused(pull("hf:org/310"), "'org/310' has more than 300 files of a model", "310 that are")
+full = os.path.join(work, "full")
+os.makedirs(full + "/models")
+for name in ("downloads", "lock"):  # as good as a disk that is not to be written: root may write everywhere else
+    os.symlink("/proc/none", full + "/models/" + name)
+refused(pull("hf:org/one", APERTO_DATA=full), "the folder of downloads '" + full + "/models/downloads' cannot be changed", "downloads that cannot be written")
+refused(run("pull", work + "/tiny.gguf", APERTO_DATA=full), "the store '" + full + "/models' cannot be changed", "a store that cannot be written")
+
 # ---- Hints ----
 refused(run("run", "org/model", "hi"), "'aperto pull hf:org/model' fetches it", "run of a hub's name")
 refused(run("serve", "org/model:Q4_K_M", "--port", "0"), "'aperto pull hf:org/model:Q4_K_M' fetches it", "serve of a hub's name")
