@@ -8,7 +8,7 @@
 
 ap_str ap_str_next_line(ap_str *rest)
 {
-    const char *end = memchr(rest->ptr, '\n', rest->len);
+    const char *end = rest->len ? memchr(rest->ptr, '\n', rest->len) : NULL; /* an empty text may have no bytes at all */
     size_t n = end ? (size_t)(end - rest->ptr) : rest->len;
     ap_str line = {rest->ptr, n};
     *rest = (ap_str){rest->ptr + n + (end != NULL), rest->len - n - (end != NULL)};
