@@ -211,6 +211,8 @@ ap_status ap_hf_card_read(json_t **out, ap_str readme, ap_error *err)
     *out = r.card;
     if (!r.card)
         return ap_fail_nomem(err, 64);
+    if (readme.len == 0) /* and there may be no pointer */
+        return AP_OK;
     if (ap_str_starts(readme, AP_STR("\xef\xbb\xbf")))
         readme = (ap_str){readme.ptr + 3, readme.len - 3};
     const char *start = readme.ptr;

@@ -450,6 +450,8 @@ static ap_status put_vocab(writer *w)
         status = put(w, id ? ",\n" : "\n");
         if (status == AP_OK)
             status = spell(s, id, &text, w->err);
+        if (status == AP_OK && text.len && memchr(text.ptr, 0, text.len))
+            status = ap_fail(w->err, AP_E_UNSUPPORTED, "token %u has a NUL byte, which no reader takes in a name of tokenizer.json", id);
         if (status == AP_OK)
             status = put_string(w, ap_buf_str(&text));
         if (status == AP_OK)

@@ -419,6 +419,7 @@ static void a_card_is_read_as_far_as_it_goes(void **state)
         const char *text, *key, *value; /* value NULL: nothing is there */
     } cases[] = {
         {"---\nlicense: mit\n---\n", "license", "mit"},
+        {NULL, "license", NULL}, /* no such file */
         {"\xef\xbb\xbf---\r\nlicense: 'it''s'  # x\r\n---\r\n", "license", "it's"},
         {"---\nlicense: \"a\\u00e9\"\n...\n", "license", "a\xc3\xa9"},
         {"license: mit\n", "license", NULL},

@@ -258,6 +258,27 @@ static void written_tokenizer_files(void **state)
     }
 }
 
+/* A name of a JSON object has no NUL that a reader would take. */
+static void a_token_with_a_nul_is_refused(void **state)
+{
+    const ap_str tokens[] = {{"[UNK]", 5}, {AP_METASPACE "a", 4}, {"b\0", 2}};
+    const int32_t types[] = {AP_TOKEN_UNKNOWN, AP_TOKEN_NORMAL, AP_TOKEN_NORMAL};
+    ap_vocab_source source = AP_VOCAB_SOURCE_NONE;
+    source.kind = AP_VOCAB_WORDPIECE;
+    source.tokens = tokens;
+    source.types = types;
+    source.add_bos = source.add_eos = 0;
+    source.unk = 0;
+    for (uint32_t count = 2; count <= 3; count++) {
+        ap_buf written = {0};
+        ap_error error = {0};
+        source.token_count = count;
+        assert_int_equal(ap_tokenizer_json_write(&source, &written, &error), count == 2 ? AP_OK : AP_E_UNSUPPORTED);
+        assert_true(count == 2 || strstr(error.message, "token 2 has a NUL byte"));
+        ap_buf_deinit(&written);
+    }
+}
+
 static const char *const *given;
 
 static void given_ids(void **state)
@@ -272,7 +293,7 @@ static void given_ids(void **state)
 int main(int argc, char **argv)
 {
     given = (const char *const *)argv;
-    const struct CMUnitTest recorded[] = {cmocka_unit_test(recorded_pieces_and_ids), cmocka_unit_test(recorded_tokenizer_files),
+    const struct CMUnitTest recorded[] = {cmocka_unit_test(recorded_pieces_and_ids), cmocka_unit_test(recorded_tokenizer_files), cmocka_unit_test(a_token_with_a_nul_is_refused),
                                           cmocka_unit_test_prestate(written_tokenizer_files, argc == 2 ? argv[1] : NULL)};
     const struct CMUnitTest other[] = {cmocka_unit_test(given_ids)};
     return argc == 3 ? cmocka_run_group_tests(other, NULL, NULL) : cmocka_run_group_tests(recorded, NULL, NULL);
