@@ -197,6 +197,10 @@ static uint32_t marks_in(const ap_calls *c, ap_calls_mode at)
             return BIT(DS_CALL_END) | BIT(DS_CALLS_END);
         return c->format.form == AP_CALLS_MISTRAL ? BIT(MISTRAL_CALLS)
                                                   : BIT(H_START) | BIT(H_END) | BIT(H_CALL) | BIT(H_RETURN);
+    case WHOLE:
+        if (!ap_calls_whole_is_over(c))
+            return 0;
+        return calls | (c->probe->may_close ? BIT(HERMES_CLOSE) : 0);
     case M_NAME:
         return BIT(MISTRAL_ARGS) | BIT(MISTRAL_ID);
     case M_ID:
@@ -288,6 +292,8 @@ static void act_harmony(ap_calls *c, ap_call_mark mark)
 /* `written`: the mark if it was text, for content should the candidate fail. */
 static void act(ap_calls *c, ap_call_mark mark, ap_str written)
 {
+    if (c->mode == WHOLE && mark != AP_MARK_HERMES_CLOSE)
+        ap_calls_fail(c); /* calls with marks follow, so what came before them is text */
     if (ap_calls_is_candidate(c))
         ap_calls_check(c, ap_buf_add_str(&c->raw, written, c->err));
     switch (mark) {
@@ -303,7 +309,7 @@ static void act(ap_calls *c, ap_call_mark mark, ap_str written)
         c->mode = CONTENT;
         return;
     case AP_MARK_HERMES_CLOSE:
-        c->may_close = false;
+        (c->mode == WHOLE ? c->probe : c)->may_close = false;
         ap_calls_drop_space(c);
         return;
     case AP_MARK_MISTRAL_CALLS:
@@ -384,7 +390,9 @@ static void on_control(ap_calls *c, ap_str name)
 
 static void content_byte(ap_calls *c, char byte)
 {
-    bool stands_alone = c->name_count && c->format.form != AP_CALLS_DEEPSEEK && !c->has_content;
+    /* Where this is the model's own form a call is given out as it comes, and text may follow. */
+    bool is_own = c->format.form == AP_CALLS_LLAMA || c->format.form == AP_CALLS_JSON || c->stands_alone;
+    bool may_begin = c->name_count && !c->has_content, stands_alone = may_begin && is_own;
     if (c->is_wrapped && byte == '}') {
         c->is_wrapped = false;
         return;
@@ -394,7 +402,16 @@ static void content_byte(ap_calls *c, char byte)
         ap_calls_drop_space(c);
         return;
     }
-    if (!stands_alone || (byte != '{' && byte != '[')) {
+    if (stands_alone && byte == '`' && c->is_fenced && c->call_count && !c->has_said) {
+        ap_calls_drop_space(c);
+        return;
+    }
+    bool is_begin = byte == '{' || byte == '[';
+    if (may_begin && !c->stands_alone && c->format.form != AP_CALLS_HARMONY && (byte == '`' || (is_begin && !is_own))) {
+        ap_calls_begin_whole(c, byte);
+        return;
+    }
+    if (!stands_alone || !is_begin) {
         ap_calls_say(c, byte);
         return;
     }
@@ -420,6 +437,9 @@ static void plain(ap_calls *c, char byte)
         return;
     case REASONING:
         ap_calls_think(c, byte);
+        return;
+    case WHOLE:
+        ap_calls_whole_byte(c, byte);
         return;
     case OBJECT:
         ap_calls_object_byte(c, byte);
@@ -544,6 +564,7 @@ void ap_calls_destroy(ap_calls **calls)
                             &c->value, &c->name,    &c->id,    &c->arguments};
     for (size_t i = 0; i < sizeof bufs / sizeof bufs[0]; i++)
         ap_buf_deinit(bufs[i]);
+    ap_calls_destroy(&c->probe);
     ap_free(c->names);
     ap_free(c->name_bytes);
     ap_free(c);
@@ -583,6 +604,10 @@ ap_status ap_calls_finish(ap_calls *c, ap_answer_fn *fn, void *context, ap_error
 {
     begin_push(c, fn, context, err);
     release(c);
+    if (c->mode == WHOLE && ap_calls_whole_is_over(c)) {
+        ap_calls_end_whole(c);
+        release(c);
+    }
     if (ap_calls_is_candidate(c) && !(c->mode == H_HEADER && c->is_headed))
         ap_calls_fail(c);
     if (c->mode == CONTENT && (c->has_said || !c->is_apart))

@@ -13,8 +13,12 @@
  * as text that spells it; other marks are looked for in the text.  Control tokens come between the bytes 0xff
  * and 0xfe (stream.h, AP_STREAM_MARKS), which UTF-8 does not have; those that are no mark are left out.
  *
- * Small models forget their marks: where calls are JSON (Llama, Mistral, Hermes, JSON), an object or array that
- * begins the answer is a call without them too, if it has the form of one.
+ * Without marks.  Small models forget them.  In every form but harmony, an answer that is nothing but calls as
+ * objects of JSON, one after the other or in an array, perhaps between ``` (or ```json, ```tool_call) and ```, is
+ * these calls: each has the name of a tool and arguments, and is complete.  Only reasoning and calls with marks may
+ * come before, nothing after but white space.  Until the answer ends it is held back, up to
+ * AP_CALL_HELD_BYTES_MAX; at the first byte that makes it another text it is given out as content.  Where an object
+ * without marks is the model's own form (Llama, JSON) it need only begin the answer, and is given out as it comes.
  *
  * What is a call.  Its name is one of `names` and its form is right up to where the arguments begin; else all
  * of it is content, as written.  From there on the arguments are passed on as the model writes them, whether

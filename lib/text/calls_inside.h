@@ -15,6 +15,7 @@
 typedef enum ap_calls_mode {
     CONTENT,
     REASONING,
+    WHOLE,       /* an answer that may be calls without their marks, from its first byte on */
     OBJECT,      /* inside {"name":…,"arguments":…} */
     LIST,        /* between the objects of an array */
     PYTHON,      /* inside f(a=1) */
@@ -68,7 +69,13 @@ struct ap_answer {
     bool is_wrapped;  /* a brace is open around the calls */
     bool in_list;     /* the object is in an array */
     bool has_thought; /* in this reasoning */
+    bool stands_alone; /* objects are calls without marks */
+    bool is_fenced;    /* and stand in a fence, so that backticks after them are no content */
     bool is_headed;   /* harmony: <|start|> came, so what follows is a header */
+
+    ap_calls *probe; /* WHOLE: takes the same bytes and tells whether they are calls */
+    enum { FENCE_OPEN, FENCE_NAME, FENCE_OVER } fence;
+    size_t fence_bytes; /* of the fence that opens `raw` */
 
     ap_buf raw;        /* the candidate as written */
     bool is_announced; /* the call in hand was given out */
@@ -113,6 +120,16 @@ void ap_calls_object_byte(ap_calls *c, char byte);
 void ap_calls_list_byte(ap_calls *c, char byte);
 void ap_calls_python_byte(ap_calls *c, char byte);
 void ap_calls_python_next_byte(ap_calls *c, char byte);
+
+/* ---- calls_whole.c ---------------------------------------------------------- */
+
+/* The byte in hand, one of "{[`", begins what may be calls that are the whole answer. */
+void ap_calls_begin_whole(ap_calls *c, char byte);
+void ap_calls_whole_byte(ap_calls *c, char byte);
+/* Whether all calls so far are complete, so that nothing or another one may follow. */
+bool ap_calls_whole_is_over(const ap_calls *c);
+/* The answer ends here: its calls are given out. */
+void ap_calls_end_whole(ap_calls *c);
 
 /* ---- calls.c ---------------------------------------------------------------- */
 

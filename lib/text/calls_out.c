@@ -106,6 +106,7 @@ bool ap_calls_is_candidate(const ap_calls *c)
 void ap_calls_fail(ap_calls *c)
 {
     c->mode = CONTENT;
+    ap_calls_destroy(&c->probe);
     for (size_t i = 0; i < c->raw.len && c->status == AP_OK; i++)
         ap_calls_say(c, c->raw.ptr[i]);
     ap_buf_clear(&c->raw);

@@ -77,6 +77,42 @@ static const sample samples[] = {
     {&hermes, "[1, 2]", "content: [1, 2]\n", false},
     {&mistral, "[" WEATHER "]", WEATHER_PARTS, false},
     {&mistral, "[add()]", "content: [add()]\n", false},
+    {&hermes, WEATHER "\n" WEATHER, WEATHER_PARTS WEATHER_PARTS, false},
+    {&hermes, WEATHER "</tool_call>\n" WEATHER "\n</tool_call>", WEATHER_PARTS WEATHER_PARTS, false},
+    {&hermes_controls, WEATHER "\n" C("</tool_call>") "\n", WEATHER_PARTS, false},
+    {&deepseek_controls, "Which?" C("</think>") "\n\n" WEATHER, "reasoning: Which?\n" WEATHER_PARTS, true},
+    {&hermes, "<tool_call>\n" WEATHER "\n</tool_call>\n" WEATHER, WEATHER_PARTS WEATHER_PARTS, false},
+    {&hermes, "{\"name\": \"get_weather\", \"arguments\": \"{\\\"city\\\": \\\"Paris\\\"}\"}", WEATHER_PARTS, false},
+    /* in a fence */
+    {&hermes, "```json\n" WEATHER "\n```\n", WEATHER_PARTS, false},
+    {&hermes, "```\n" WEATHER "```", WEATHER_PARTS, false},
+    {&hermes, "```tool_call\n" WEATHER "\n" WEATHER "\n```", WEATHER_PARTS WEATHER_PARTS, false},
+    {&hermes, "<think>\nWhich?\n</think>\n\n```json\n[" WEATHER "]\n```", "reasoning: Which?\n" WEATHER_PARTS, false},
+    {&hermes, "```json\n" WEATHER, WEATHER_PARTS, false},
+    {&llama, "```json\n{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}\n```", WEATHER_PARTS, false},
+    {&mistral, "```json\n[" WEATHER "]\n```", WEATHER_PARTS, false},
+    {&json, "```json\n{\"tool_calls\": [" WEATHER "]}\n```", WEATHER_PARTS, false},
+    {&deepseek, "```json\n" WEATHER "\n```", WEATHER_PARTS, false},
+    {&hermes, "```python\n" WEATHER "\n```", "content: ```python\n" WEATHER "\n```\n", false},
+    {&hermes, "```js on\n" WEATHER "\n```", "content: ```js on\n" WEATHER "\n```\n", false},
+    {&hermes, "```js\n" WEATHER "\n```", "content: ```js\n" WEATHER "\n```\n", false},
+    {&hermes, "``json\n" WEATHER "\n```", "content: ``json\n" WEATHER "\n```\n", false},
+    {&hermes, "```json\n{\"name\": \"rm\", \"arguments\": {}}\n```\n", "content: ```json\n{\"name\": \"rm\", \"arguments\": {}}\n```\n\n", false},
+    {&none, "```json\n" WEATHER "\n```", "content: ```json\n" WEATHER "\n```\n", false},
+    /* an example and not the whole answer: text, as written */
+    {&hermes, WEATHER "\n\nThis is how.", "content: " WEATHER "\n\nThis is how.\n", false},
+    {&hermes, "```json\n" WEATHER "\n```\nThis is how.", "content: ```json\n" WEATHER "\n```\nThis is how.\n", false},
+    {&hermes, WEATHER ", {\"name\": \"rm\", \"arguments\": {}}", "content: " WEATHER ", {\"name\": \"rm\", \"arguments\": {}}\n", false},
+    {&hermes, WEATHER "</tool_call></tool_call>", "content: " WEATHER "</tool_call></tool_call>\n", false},
+    {&hermes, WEATHER "</tool_ca", "content: " WEATHER "</tool_ca\n", false},
+    {&hermes, WEATHER "\n<tool_call>" WEATHER "</tool_call>", "content: " WEATHER "\n" WEATHER_PARTS, false},
+    {&hermes_controls, WEATHER "\n" C("<tool_call>") WEATHER C("</tool_call>"), "content: " WEATHER "\n" WEATHER_PARTS, false},
+    {&hermes_controls, "{\"name\": " C("<tool_call>") WEATHER C("</tool_call>"), "content: {\"name\":\n" WEATHER_PARTS, false},
+    /* cut off by a limit of tokens */
+    {&hermes, "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Par", "content: {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Par\n", false},
+    {&hermes, "[" WEATHER ",", "content: [" WEATHER ",\n", false},
+    {&hermes, "``", "content: ``\n", false},
+    {&hermes, "```json\n", "content: ```json\n\n", false},
     {&hermes_controls, "<tool_call>" WEATHER "</tool_call>", "content: <tool_call>" WEATHER "</tool_call>\n", false},
     {&hermes_controls, "thinking" C("<tool_call>") "\n" WEATHER "\n" C("</tool_call>"), "reasoning: thinking\n" WEATHER_PARTS, true},
     {&hermes_controls, C("<tool_call>") "{\"name\":\"add\",\"arguments\":{\"a\":\"" C("</tool_call>") "after", "call add: {\"a\":\"\ncontent: after\n", false},
@@ -127,6 +163,8 @@ static const sample samples[] = {
     {&harmony, C("<|channel|>") "commentary" C("<|message|>") "I look." C("<|end|>") C("<|start|>") "assistant to=functions.add" C("<|channel|>") "commentary json"
      C("<|message|>") "{\"a\": 1}" C("<|call|>"), "content: I look.\ncall add: {\"a\": 1}\n", false},
     {&harmony, C("<|channel|>") "commentary to=functions.rm" C("<|message|>") "{}", "content: {}\n", false},
+    {&harmony, C("<|channel|>") "commentary to=functions.add" C("<|message|>") "{\"a\": 1}" WEATHER,
+     "call add: {\"a\": 1}\ncontent: " WEATHER "\n", false},
     {&harmony, "Hello there.", "content: Hello there.\n", false},
     {&harmony, "Hello" C("<|end|>") C("<|start|>") "assistant" C("<|channel|>") "final" C("<|message|>") "you", "content: Helloyou\n", false},
     {&harmony, C("<|channel|>") "final" C("<|message|>") "<|channel|>analysis<|message|>", "content: <|channel|>analysis<|message|>\n", false},
@@ -248,6 +286,53 @@ static void text_and_arguments_stream(void **state)
     ap_calls_destroy(&calls);
 }
 
+/* What may yet be a call without marks waits, and no byte longer. */
+static void text_that_can_be_no_call_is_not_held_back(void **state)
+{
+    static const struct {
+        const char *held, *decides;
+    } cases[] = {
+        {"{\"name\": \"Paris\", \"arguments\": ", "{"},
+        {"{\"answer\": 42", "}"},
+        {"[", "1"},
+        {"``", "x"},
+        {"```js", "."},
+        {"```json\n", "x"},
+        {WEATHER "\n\n", "S"},
+        {"```json\n" WEATHER "\n```\n\n", "S"},
+    };
+    const ap_str names[] = {AP_STR("get_weather")};
+    ap_call_format format = format_of(&hermes);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ap_calls *calls = NULL;
+        listener l = {.kind = -1};
+        char all[256];
+        assert_ok(ap_calls_create(&calls, &format, names, 1, false, err));
+        assert_ok(ap_calls_push(calls, ap_str_from(cases[i].held), listen, &l, err));
+        assert_int_equal(l.pieces, 0);
+        assert_ok(ap_calls_push(calls, ap_str_from(cases[i].decides), listen, &l, err));
+        (void)snprintf(all, sizeof all, "content: %s%s", cases[i].held, cases[i].decides);
+        assert_true(ap_str_is(ap_buf_str(&l.out), all));
+        ap_buf_deinit(&l.out);
+        ap_calls_destroy(&calls);
+    }
+    /* Nor more of it than the limit. */
+    ap_calls *calls = NULL;
+    ap_buf text = {0};
+    listener l = {.kind = -1};
+    assert_ok(ap_buf_printf(&text, err, "{\"other\": \""));
+    while (text.len < AP_CALL_HELD_BYTES_MAX)
+        assert_ok(ap_buf_add_char(&text, 'x', err));
+    assert_ok(ap_calls_create(&calls, &format, names, 1, false, err));
+    assert_ok(ap_calls_push(calls, ap_buf_str(&text), listen, &l, err));
+    assert_int_equal(l.pieces, 0);
+    assert_ok(ap_calls_push(calls, AP_STR("x"), listen, &l, err));
+    assert_int_equal(l.out.len, strlen("content: ") + AP_CALL_HELD_BYTES_MAX + 1);
+    ap_calls_destroy(&calls);
+    ap_buf_deinit(&l.out);
+    ap_buf_deinit(&text);
+}
+
 static void beyond_the_limits_it_is_content(void **state)
 {
     const ap_str names[] = {AP_STR("f")};
@@ -360,6 +445,7 @@ int main(void)
         cmocka_unit_test(families_are_taken_apart),
         cmocka_unit_test(cuts_change_nothing),
         cmocka_unit_test(text_and_arguments_stream),
+        cmocka_unit_test(text_that_can_be_no_call_is_not_held_back),
         cmocka_unit_test(beyond_the_limits_it_is_content),
         cmocka_unit_test(memory_may_end_anywhere),
         cmocka_unit_test(forms_are_seen_in_templates),
