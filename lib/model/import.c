@@ -160,6 +160,7 @@ static ap_status report(import *im, ap_error *err)
                       "it and the tokenizer adds it; chats here have it once. ");
     if (im->arch->is_encoder)
         ap_str_append(notes, room, "This is an encoder: it makes embeddings%s and no text. ", im->sizes.label_count ? " and scores" : "");
+    ap_quantization_note(notes, room, r->quantization, im->type_bytes);
     if (im->widened_count && !im->decode_to_f32) {
         ap_str_append(notes, room, "Weights of types that are only decoded (");
         ap_type_counts_add(notes, room, im->widened);

@@ -140,17 +140,35 @@ ap_type ap_mix_choose(const ap_mix *mix, const ap_mix_model *model, ap_str name,
     return is_left ? given : fitting(*asked, columns);
 }
 
-const char *ap_quantization_name(const ap_gguf *keys, const uint64_t type_bytes[AP_TYPE_ROOM])
+static ap_type most_of(const uint64_t type_bytes[AP_TYPE_ROOM])
 {
-    uint32_t most = 0, number;
+    uint32_t most = 0;
     for (uint32_t i = 1; i < AP_TYPE_ROOM; i++)
         if (type_bytes[i] > type_bytes[most])
             most = i;
+    return most;
+}
+
+const char *ap_quantization_name(const ap_gguf *keys, const uint64_t type_bytes[AP_TYPE_ROOM])
+{
+    uint32_t number;
     if (ap_gguf_find(keys, AP_STR("general.file_type")) && ap_gguf_get_u32(keys, "general.file_type", &number, NULL) == AP_OK)
         for (size_t i = 0; i < FILE_TYPES; i++)
             if (file_types[i].number == number && (type_bytes[file_types[i].most] || type_bytes[in_small_blocks(file_types[i].most)]))
                 return file_types[i].name;
-    return ap_type_info_of(most)->name;
+    return ap_type_info_of(most_of(type_bytes))->name;
+}
+
+void ap_quantization_note(char *to, size_t room, const char *name, const uint64_t type_bytes[AP_TYPE_ROOM])
+{
+    ap_type most = most_of(type_bytes);
+    double total = 0;
+    for (uint32_t i = 0; i < AP_TYPE_ROOM; i++)
+        total += (double)type_bytes[i];
+    for (size_t i = 0; i < FILE_TYPES; i++)
+        if (strcmp(file_types[i].name, name) == 0 && file_types[i].most != most)
+            ap_str_append(to, room, "It is called %s; of the types in it %s has the most bytes (%.0f%%). ", name,
+                          ap_type_info_of(most)->name, 100 * (double)type_bytes[most] / total);
 }
 
 void ap_type_counts_add(char *to, size_t room, const uint32_t counts[AP_TYPE_ROOM])

@@ -39,6 +39,8 @@ enum { AP_TYPE_ROOM = 64 }; /* types have lower numbers */
 /* What a model is called by the bytes that its matrices have in each type: as general.file_type says ("Q4_K_M") if it has matrices
  * of that kind, else the type of most bytes. */
 const char *ap_quantization_name(const ap_gguf *keys, const uint64_t type_bytes[AP_TYPE_ROOM]);
+/* Appends a sentence if such a name stands for another type than that of most bytes. */
+void ap_quantization_note(char *to, size_t room, const char *name, const uint64_t type_bytes[AP_TYPE_ROOM]);
 /* Appends "12 in Q4_0, 3 in Q6_K". */
 void ap_type_counts_add(char *to, size_t room, const uint32_t counts[AP_TYPE_ROOM]);
 

@@ -164,6 +164,7 @@ static void types_that_do_not_fit_are_told(void **state)
     ap_model *opened_model;
     assert_ok(ap_model_import(fd, packed, &import, &imported, err));
     assert_string_equal(imported.quantization, "Q4_K_M");
+    assert_non_null(strstr(imported.notes, "It is called Q4_K_M; of the types in it Q5_0 has the most bytes ("));
     assert_ok(ap_model_open(&opened_model, packed, err));
     assert_string_equal(ap_model_info_of(opened_model)->quantization, "Q4_K_M");
     ap_model_close(&opened_model);
@@ -189,6 +190,13 @@ static void a_model_is_called_after_what_it_holds(void **state)
     assert_string_equal(ap_quantization_name(o.gguf, bytes), "Q8_0");
     bytes[AP_TYPE_Q5_0] = 1;
     assert_string_equal(ap_quantization_name(o.gguf, bytes), "Q4_K_M");
+    char note[256] = "";
+    ap_quantization_note(note, sizeof note, "Q4_K_M", bytes);
+    assert_string_equal(note, "It is called Q4_K_M; of the types in it Q8_0 has the most bytes (96%). ");
+    bytes[AP_TYPE_Q4_K] = 101;
+    note[0] = 0;
+    ap_quantization_note(note, sizeof note, "Q4_K_M", bytes);
+    assert_string_equal(note, "");
     close_file(&o);
     close(fd);
     close(source);
