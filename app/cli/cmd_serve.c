@@ -132,7 +132,9 @@ const cli_command cli_serve = {
     .operands_max = AP_SERVE_MODELS_MAX,
     .summary = "an OpenAI-compatible server, and a page to chat on",
     .description = "Serves one or more models over HTTP: /v1/chat/completions, /v1/completions, /v1/models, /healthz, /readyz, and a page to chat "
-                   "on at /. The first SIGTERM or Ctrl-C lets running requests finish, the second stops at once.",
+                   "on at /. The first SIGTERM or Ctrl-C lets running requests finish, the second stops at once. "
+                   "A request has a header that arrives within 30 seconds and a body of at most 32 MiB that arrives within 120; a client that takes "
+                   "nothing of its answer for 30 seconds is left.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

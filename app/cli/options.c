@@ -284,7 +284,8 @@ int cli_parse(const cli_command *c, int argc, char **argv, unsigned *count, bool
     *wants_help = false;
     for (int i = 0; i < argc; i++) {
         char *word = argv[i];
-        if (only_operands || word[0] != '-' || !word[1]) {
+        bool is_number = word[0] == '-' && begins_as_number(word); /* no option begins with a digit */
+        if (only_operands || word[0] != '-' || !word[1] || is_number) {
             argv[operands++] = word;
             continue;
         }

@@ -34,7 +34,7 @@ bool ap_store_is_source(const char *text)
 bool ap_store_is_path(const char *model)
 {
     size_t length = strlen(model);
-    return strchr(model, '/') || (length > 5 && strcmp(model + length - 5, ".gguf") == 0);
+    return strchr(model, '/') || (length > 5 && strcmp(model + length - 5, ".gguf") == 0) || access(model, F_OK) == 0;
 }
 
 /* ---- Listing ---- */
@@ -161,8 +161,6 @@ static ap_status find_near(ap_store *store, const char *name, ap_store_entry *en
     AP_TRY(ap_store_walk(store, "cache", compare_cached, &s, err));
     if (s.matches)
         return ap_fail(err, AP_E_NOTFOUND, "'%s' was given by path and has no name in the store; write '%.300s'", name, entry->source);
-    if (access(name, F_OK) == 0)
-        return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; for the file or folder of that name write './%s'", name, name);
     if (s.nearest[0])
         return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; did you mean '%s'?", name, s.nearest);
     return ap_fail(err, AP_E_NOTFOUND, "there is no model '%s'; 'aperto list' shows those that are", name);

@@ -75,7 +75,8 @@ ap_status ap_store_check_new_name(const char *name, ap_error *err);
 bool ap_store_is_source(const char *text);
 /* A name out of a path: "Folder/My Model.Q4.gguf" becomes "my-model.q4". */
 void ap_store_make_name(const char *path, char name[AP_STORE_NAME_MAX + 1]);
-bool ap_store_is_path(const char *model); /* has a / or ends in .gguf */
+/* Whether it is read as a path where no model has it as its name: with a / in it, ending in .gguf, or something lies there. */
+bool ap_store_is_path(const char *model);
 bool ap_store_is_model_file(const char *path); /* in a folder: a file that an import would read */
 /* Where whoever imports may keep what is not whole yet; the store itself does not look there. */
 void ap_store_downloads_folder(const ap_store *store, char *path, size_t room);

@@ -75,6 +75,8 @@ expect 2 "above 0 and at most 1" run tiny hi --top-p 0
 expect 2 "from 0 to 9223372036854775807" run tiny hi --seed 9223372036854775808
 expect 2 "is no token id" logits tiny --tokens -1
 expect 2 "is no token id" tokenize tiny --decode abc
+expect 2 "'-1' is no token id" tokenize tiny --decode -1
+expect 2 "has no option '-x'" tokenize tiny -x
 for v in 'a b' '' 'a:80' 'http://a' 'a,b'; do expect 2 "option --allow-host" serve tiny --allow-host "$v"; done
 for o in -p -n -d -b -r --threads; do expect 2 "option $o" bench tiny "$o" -1; done
 expect 2 "option --port" serve tiny --port 65536
@@ -121,7 +123,8 @@ grep -q "^  tools        refused, the template does not show them" out && grep -
     bad "show does not say what the template does"
 expect 0 "is intact" verify tiny
 expect 1 "not packed yet" verify ./tiny.gguf
-expect 1 "neither a file nor" verify ..
+expect 1 "neither a file nor" verify ..x
+expect 1 "has no config.json" verify ..
 expect 1 "means another model" pull other.gguf --as tiny
 expect 0 "" show tiny --json
 json 'd["quantization"] == "Q8_0" and len(d["digest"]) == 64'
@@ -299,6 +302,7 @@ expect 0 "" pull gone.gguf && expect 0 "is intact" verify gone && expect 0 "" rm
 expect 0 "" rm ./tiny.gguf
 expect 1 "nothing was packed" rm ./tiny.gguf
 expect 1 "not in the vocabulary" tokenize tiny --decode 99999999
+expect 0 "" tokenize tiny "-5 degrees"
 expect 1 "cannot be opened" tokenize missing.gguf hi
 # Floats become fewer bits; nothing that is there is written over, nothing half-written stays.
 "$make_tiny" floats.gguf 512 1 0
@@ -450,7 +454,14 @@ expect 0 "by-name" list
 expect 0 "no tokenizer" show by-name
 expect 0 "" rm by-name
 expect 0 "" rm folder/
-expect 1 "write './folder'" show folder
+# A name of no model is a path, if something lies there; the name of a model stays one
+expect 0 "tiny" show folder
+expect 1 "came without a tokenizer" run folder hi --raw
+expect 1 "came without a tokenizer" tokenize folder hi
+expect 1 "has no chat template" render folder --context chat.json
+expect 0 "" rm folder
+mkdir tiny && expect 0 "" tokenize tiny hi && rmdir tiny
+expect 1 "'aperto list' shows those that are" show elsewhere-entirely
 expect 1 "came without a tokenizer" run ./folder hi --raw
 expect 1 "came without a tokenizer" tokenize ./folder hi
 mv folder/model.safetensors.index.json index && expect 1 "folder: the folder has neither model.safetensors" pull folder && mv index folder/model.safetensors.index.json
