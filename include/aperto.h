@@ -73,11 +73,11 @@ AP_API void ap_release(void *pointer);
 
 /* What a model's chat template does with a conversation, found out by rendering small ones; bits. */
 enum {
-    AP_CHAT_KNOWN = 1,           /* there is a template that can be used; without this bit no other */
+    AP_CHAT_KNOWN = 1,           /* there is a template, and it shows what a user says; without this bit no other */
     AP_CHAT_SYSTEM = 2,          /* a system message has its own place; else its text goes into the first user message */
     AP_CHAT_TOOLS = 4,           /* the tools that are offered are shown to the model */
     AP_CHAT_CALLS = 8,           /* and the form of its calls is one that is read; else requests with tools are refused */
-    AP_CHAT_RESULTS = 16,        /* the results of tools are shown */
+    AP_CHAT_RESULTS = 16,        /* calls of earlier turns and their results are shown; else they are refused */
     AP_CHAT_REASONING = 32,      /* what the model thinks is told apart from its answer */
     AP_CHAT_BOS = 64,            /* a conversation begins with BOS, which the template writes */
     AP_CHAT_BOS_TWICE = 128,     /* which it writes twice */
@@ -95,7 +95,7 @@ typedef struct ap_import_report {
     uint32_t context_tokens;
     bool has_chat_template;
     uint32_t chat;       /* AP_CHAT_… */
-    char chat_calls[32]; /* the form of the calls, read or not: "Hermes"; empty: none */
+    char chat_calls[32]; /* the form of the calls, read or not: "Hermes"; empty: none that is known */
     char notes[512]; /* what a user should know, sentences; may be empty */
 } ap_import_report;
 

@@ -10,14 +10,16 @@ void cli_print_chat(const ap_import_report *r, bool is_sentence)
     if (!does(r, AP_CHAT_KNOWN))
         return;
     char tools[160];
-    const char *form = r->chat_calls[0] ? r->chat_calls : "unknown";
+    const char *form = r->chat_calls;
     if (!does(r, AP_CHAT_TOOLS))
         (void)snprintf(tools, sizeof tools, "refused, the template does not show them");
+    else if (!form[0])
+        (void)snprintf(tools, sizeof tools, "refused, the form of its calls is not known");
     else if (!does(r, AP_CHAT_CALLS))
         (void)snprintf(tools, sizeof tools, "refused, calls of the form '%s' are not read", form);
     else
-        (void)snprintf(tools, sizeof tools, "shown, calls read in the form '%s', results %s", form,
-                       does(r, AP_CHAT_RESULTS) ? "shown" : "not shown");
+        (void)snprintf(tools, sizeof tools, "shown, calls read in the form '%s', those of earlier turns %s", form,
+                       does(r, AP_CHAT_RESULTS) ? "shown with their results" : "refused, the template leaves them or their results out");
     const char *system = does(r, AP_CHAT_SYSTEM) ? "shown" : "put into the first user message";
     const char *reasoning = does(r, AP_CHAT_REASONING) ? "told apart from the answer" : "no form of it known";
     const char *bos = does(r, AP_CHAT_BOS_TWICE) ? "written twice by the template"

@@ -324,7 +324,7 @@ static ap_status import_packed(int source_fd, int out_fd, const ap_import_option
     memcpy(r->license, info->license, sizeof r->license);
     memcpy(r->quantization, info->quantization, sizeof r->quantization);
     ap_vocab_describe_chat(ap_model_vocab(model), r);
-    (void)snprintf(r->notes, sizeof r->notes, "It came packed: it was checked and copied.");
+    ap_str_append(r->notes, sizeof r->notes, "It came packed: it was checked and copied.");
     ap_status status = options->decode_to_f32 ? ap_fail(err, AP_E_ARG, "this file is packed already")
                                               : copy_whole(source_fd, out_fd, info->file_bytes, options, err);
     ap_model_close(&model);

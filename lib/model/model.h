@@ -96,7 +96,7 @@ bool ap_vocab_has_ids_only(const ap_gguf *gguf);
 
 /* The vocabulary and the template out of a file's metadata; copies what it keeps. */
 ap_status ap_vocab_create(ap_vocab **out, const ap_gguf *gguf, ap_error *err);
-/* Fills chat and chat_calls of the report. */
+/* Fills chat and chat_calls of the report, and adds to its notes where a plain chat fails. */
 void ap_vocab_describe_chat(const ap_vocab *vocab, ap_import_report *report);
 
 /* ---- The forward pass (forward.c) ---- */

@@ -234,6 +234,8 @@ static ap_status check_tools(const ap_call_format *format, size_t count, ap_erro
         return ap_fail(err, AP_E_LIMIT, "%zu tools are more than the limit of %d", count, TOOLS_MAX);
     if (count && !format->shows_tools)
         return ap_fail(err, AP_E_UNSUPPORTED, "the model's chat template does not show tools to the model");
+    if (count && format->form == AP_CALLS_NONE && !format->name)
+        return ap_fail(err, AP_E_UNSUPPORTED, "tools are not supported for this model: the form of its calls is not known");
     if (count && format->form == AP_CALLS_NONE)
         return ap_fail(err, AP_E_UNSUPPORTED, "tools are not supported for this model: its calls have the form '%s'", format->name);
     return AP_OK;
@@ -256,28 +258,18 @@ static ap_status read_names(const json_t *tools, const ap_call_format *format, a
     return AP_OK;
 }
 
-static bool shows(const ap_rendered *rendered, const json_t *text)
-{
-    return json_is_string(text) &&
-           memmem(rendered->text, rendered->length, json_string_value(text), json_string_length(text));
-}
-
-/* Calls and results that the template leaves out would be lost in silence.  Its probes had no tools, so what they
- * did not find may still be there. */
-static ap_status check_shown(const ap_template_traits *traits, const json_t *messages,
-                             const ap_rendered *rendered, ap_error *err)
+/* Calls and results that the template leaves out would be lost in silence. */
+static ap_status check_shown(const ap_template_traits *traits, const json_t *messages, ap_error *err)
 {
     const json_t *message;
     size_t i;
     json_array_foreach(messages, i, message)
     {
         const json_t *calls = json_object_get(message, "tool_calls"), *role = json_object_get(message, "role");
-        const json_t *call = json_object_get(json_array_get(calls, 0), "function");
-        if (json_array_size(calls) && !traits->tool_calls && !shows(rendered, json_object_get(call, "name")))
+        if (json_array_size(calls) && !traits->tool_calls)
             return ap_fail(err, AP_E_TEMPLATE,
                            "messages[%zu].tool_calls: the model's chat template does not show calls of tools", i);
-        if (json_is_string(role) && strcmp(json_string_value(role), "tool") == 0 && !traits->tool_results &&
-            !shows(rendered, json_object_get(message, "content")))
+        if (json_is_string(role) && strcmp(json_string_value(role), "tool") == 0 && !traits->tool_results)
             return ap_fail(err, AP_E_TEMPLATE,
                            "messages[%zu]: the model's chat template does not show results of tools", i);
     }
@@ -298,8 +290,7 @@ static ap_status make_answer(const ap_vocab *vocab, ap_str json, const ap_render
     if (status == AP_OK)
         status = read_names(json_object_get(root, "tools"), &vocab->calls, names, &count, err);
     if (status == AP_OK)
-        status = check_shown(ap_template_traits_of(vocab->chat_template), json_object_get(root, "messages"),
-                             rendered, err);
+        status = check_shown(ap_template_traits_of(vocab->chat_template), json_object_get(root, "messages"), err);
     if (status == AP_OK)
         status = ap_calls_create(answer, &vocab->calls, names, count, ap_call_format_opens(&vocab->calls, end), err);
     json_decref(root);
@@ -359,13 +350,25 @@ ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, size_t l
 
 /* ---- What the template does ---- */
 
+#define CHAT "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"add_generation_prompt\":true"
+#define TOOL "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}"
+
+static ap_status render_short(const ap_vocab *vocab, ap_str json, ap_tokens *tokens, ap_error *err)
+{
+    return ap_vocab_render(vocab, json.ptr, json.len, 0, NULL, NULL, tokens, err);
+}
+
 /* How many BOS a conversation begins with. */
-static size_t count_bos(const ap_vocab *vocab)
+static size_t count_bos(const ap_vocab *vocab, ap_import_report *report)
 {
     ap_tokens tokens;
+    ap_error why = {0};
     size_t count = 0;
-    if (ap_vocab_render_user(vocab, "a", 1, 0, &tokens, NULL) != AP_OK)
-        return 0;
+    if (render_short(vocab, AP_STR(CHAT "}"), &tokens, &why) != AP_OK) {
+        ap_str_append(report->notes, sizeof report->notes, "Warning: the chat template fails for a message without tools (%.160s). ", why.message);
+        if (render_short(vocab, AP_STR(CHAT ",\"tools\":[" TOOL "]}"), &tokens, NULL) != AP_OK)
+            return 0;
+    }
     int32_t bos = ap_tokenizer_bos(vocab->tokenizer);
     while (bos >= 0 && count < tokens.count && tokens.ids[count] == bos)
         count++;
@@ -381,7 +384,9 @@ void ap_vocab_describe_chat(const ap_vocab *vocab, ap_import_report *report)
         return;
     const ap_template_traits *traits = ap_template_traits_of(vocab->chat_template);
     const ap_call_format *calls = &vocab->calls;
-    size_t bos = count_bos(vocab);
+    size_t bos = count_bos(vocab, report);
+    if (!traits->string_content && !traits->typed_content)
+        return; /* it showed no message at all: whatever else were said would be wrong */
     const struct {
         uint32_t bit;
         bool is_set;
@@ -390,7 +395,7 @@ void ap_vocab_describe_chat(const ap_vocab *vocab, ap_import_report *report)
         {AP_CHAT_SYSTEM, traits->system_role},
         {AP_CHAT_TOOLS, calls->shows_tools},
         {AP_CHAT_CALLS, calls->form != AP_CALLS_NONE},
-        {AP_CHAT_RESULTS, traits->tool_results},
+        {AP_CHAT_RESULTS, traits->tool_calls && traits->tool_results},
         {AP_CHAT_REASONING, calls->thinking != AP_THINKING_NONE || calls->form == AP_CALLS_HARMONY},
         {AP_CHAT_BOS, bos > 0},
         {AP_CHAT_BOS_TWICE, bos > 1},

@@ -56,7 +56,7 @@ enum { AP_CALL_MARKS_MAX = 24 };
 
 typedef struct ap_call_format {
     ap_call_form form;
-    const char *name; /* of the form; with AP_CALLS_NONE of the one we do not read, or NULL: there is none */
+    const char *name; /* of the form; with AP_CALLS_NONE of one that is not read, or NULL: no form, or none that is known */
     bool shows_tools; /* the template writes what tools there are into the prompt */
     ap_thinking thinking;
     bool is_control[AP_CALL_MARKS_MAX]; /* by mark: a control token of the vocabulary */

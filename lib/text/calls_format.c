@@ -25,11 +25,11 @@ static const struct {
     {{">>>all", NULL}, AP_CALLS_NONE, "Functionary 3.2"},
     {{"<function=", NULL}, AP_CALLS_NONE, "Functionary 3.1"},
     {{"START_ACTION", NULL}, AP_CALLS_NONE, "Command R7B"},
-    {{"Action:```json", NULL}, AP_CALLS_NONE, "Command R+"},
+    {{"Action:\\n```json", NULL}, AP_CALLS_NONE, "Command R+"}, /* Jinja has the line break as \n */
     {{"<|tool_call_start|>", NULL}, AP_CALLS_NONE, "LFM2"},
     {{"<|tool_list_start|>", NULL}, AP_CALLS_NONE, "LFM2"},
     {{"<|tools_prefix|>", NULL}, AP_CALLS_NONE, "Apertus"},
-    {{"function call<|role_sep|>", NULL}, AP_CALLS_NONE, "GigaChat"},
+    {{"function call", "<|role_sep|>"}, AP_CALLS_NONE, "GigaChat"},
     {{"<|tool_call|>", NULL}, AP_CALLS_NONE, "Granite 3"},
     {{"<|tool_call>", NULL}, AP_CALLS_NONE, "Gemma 4"},
     {{"<tool_calls>", NULL}, AP_CALLS_NONE, "<tool_calls> with a list"},
@@ -57,7 +57,7 @@ static bool is_control(const ap_tokenizer *tokenizer, const char *text)
 void ap_call_format_find(ap_call_format *out, ap_str source, const ap_template_traits *traits,
                          const ap_tokenizer *tokenizer)
 {
-    *out = (ap_call_format){.shows_tools = traits->tools, .name = traits->tools ? "unknown" : NULL};
+    *out = (ap_call_format){.shows_tools = traits->tools, .name = NULL};
     for (unsigned i = 0; i < AP_MARK_COUNT; i++)
         out->is_control[i] = is_control(tokenizer, ap_call_marks[i]);
     size_t row = 0, count = sizeof rows / sizeof rows[0];

@@ -212,11 +212,33 @@ static ap_status find_content(ap_template *t, const char *tools, ap_error *err)
     return probe(t, json, true, &t->traits.typed_content, err);
 }
 
+/* Calls of earlier turns and their results, in a conversation that ends in `rest`. */
+static ap_status find_earlier_calls(ap_template *t, const char *rest, ap_error *err)
+{
+    static const char call[] = "{\"messages\":[{\"role\":\"user\",\"content\":%s\"a\"%s},{\"role\":\"assistant\",\"content\":%s\"\"%s,"
+        "\"tool_calls\":[{\"id\":\"abcdefghi\",\"type\":\"function\",\"function\":{\"name\":\"%s\",\"arguments\":%s}}]}%s],%s}";
+    ap_template_traits *traits = &t->traits;
+    char json[PROBE_BYTES], result[128];
+    bool with_object, with_text, typed = traits->typed_content && !traits->string_content;
+    const char *open = typed ? "[{\"type\":\"text\",\"text\":" : "", *close = typed ? "}]" : "";
+    (void)snprintf(json, sizeof json, call, open, close, open, close, "f", "{\"p\":\"" NEEDLE "\"}", "", rest);
+    AP_TRY(probe(t, json, false, &with_object, err));
+    (void)snprintf(json, sizeof json, call, open, close, open, close, "f", "\"{\\\"p\\\": \\\"" NEEDLE "\\\"}\"", "", rest);
+    AP_TRY(probe(t, json, false, &with_text, err));
+    traits->string_arguments = with_text && !with_object;
+    const char *arguments = traits->string_arguments ? "\"{}\"" : "{\"p\":\"x\"}";
+    (void)snprintf(json, sizeof json, call, open, close, open, close, NEEDLE, arguments, "", rest);
+    AP_TRY(probe(t, json, false, &traits->tool_calls, err));
+    (void)snprintf(result, sizeof result, ",{\"role\":\"tool\",\"tool_call_id\":\"abcdefghi\",\"name\":\"f\",\"content\":%s\"" NEEDLE "\"%s}",
+                   open, close);
+    (void)snprintf(json, sizeof json, call, open, close, open, close, "f", arguments, result, rest);
+    return probe(t, json, false, &traits->tool_results, err);
+}
+
 static ap_status find_traits(ap_template *t, ap_error *err)
 {
     ap_template_traits *traits = &t->traits;
     char json[PROBE_BYTES], rest[PROBE_BYTES / 2];
-    bool with_object, with_text;
     const char *tools = "null";
     AP_TRY(find_content(t, tools, err));
     if (!traits->string_content && !traits->typed_content) { /* some cannot do without tools */
@@ -236,22 +258,11 @@ static ap_status find_traits(ap_template *t, ap_error *err)
     (void)snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":%s\"a\"%s},{\"role\":\"assistant\",\"content\":%s\"b\"%s,"
                    "\"reasoning_content\":\"" NEEDLE "\"}],%s}", open, close, open, close, rest);
     AP_TRY(probe(t, json, false, &traits->reasoning, err));
-    static const char call[] = "{\"messages\":[{\"role\":\"user\",\"content\":%s\"a\"%s},{\"role\":\"assistant\",\"content\":%s\"\"%s,"
-        "\"tool_calls\":[{\"id\":\"abcdefghi\",\"type\":\"function\",\"function\":{\"name\":\"%s\",\"arguments\":%s}}]}%s],%s}";
-    const char *plain = "{\"p\":\"x\"}";
-    (void)snprintf(json, sizeof json, call, open, close, open, close, "f", "{\"p\":\"" NEEDLE "\"}", "", rest);
-    AP_TRY(probe(t, json, false, &with_object, err));
-    (void)snprintf(json, sizeof json, call, open, close, open, close, "f", "\"{\\\"p\\\": \\\"" NEEDLE "\\\"}\"", "", rest);
-    AP_TRY(probe(t, json, false, &with_text, err));
-    traits->string_arguments = with_text && !with_object;
-    const char *arguments = traits->string_arguments ? "\"{}\"" : plain;
-    (void)snprintf(json, sizeof json, call, open, close, open, close, NEEDLE, arguments, "", rest);
-    AP_TRY(probe(t, json, false, &traits->tool_calls, err));
-    char result[128];
-    (void)snprintf(result, sizeof result, ",{\"role\":\"tool\",\"tool_call_id\":\"abcdefghi\",\"name\":\"f\",\"content\":%s\"" NEEDLE "\"%s}",
-                   open, close);
-    (void)snprintf(json, sizeof json, call, open, close, open, close, "f", arguments, result, rest);
-    return probe(t, json, false, &traits->tool_results, err);
+    AP_TRY(find_earlier_calls(t, rest, err));
+    if (!traits->tools || (traits->tool_calls && traits->tool_results))
+        return AP_OK;
+    (void)snprintf(rest, sizeof rest, "\"tools\":" TOOLS_OF("f") ",\"documents\":null,\"add_generation_prompt\":false");
+    return find_earlier_calls(t, rest, err); /* some show them with tools only */
 }
 
 /* ---- templates ---------------------------------------------------------------------------- */

@@ -35,8 +35,8 @@ typedef struct ap_template_traits {
     bool string_content;   /* content may be a string */
     bool typed_content;    /* content may be a list of parts */
     bool tools;            /* a list of tools shows in the output */
-    bool tool_calls;       /* an assistant's calls show in the output */
-    bool tool_results;     /* a message of role "tool" shows in the output */
+    bool tool_calls;       /* an assistant's calls show in the output, perhaps only with tools */
+    bool tool_results;     /* a message of role "tool" shows in the output, the same */
     bool string_arguments; /* arguments must be JSON text, an object does not do */
     bool reasoning;        /* reasoning_content of an assistant message shows in the output */
 } ap_template_traits;

@@ -232,7 +232,7 @@ raw_count() { timeout 60 "$aperto" run tiny --raw --json -n 1 2>err | python3 -c
 grep -q "$(printf '\033')" out err && bad "colours without a terminal" || ok
 # Reasoning and calls of tools
 "$make_telling" telling.gguf || exit 1
-expect 0 "Chats: system messages shown; tools shown, calls read in the form 'Hermes', results shown; reasoning: told apart" pull telling.gguf
+expect 0 "Chats: system messages shown; tools shown, calls read in the form 'Hermes', those of earlier turns shown with their results; reasoning: told apart" pull telling.gguf
 expect 0 "" show telling --json
 json 'd["chat"]["calls"] == "Hermes" and d["chat"]["calls_are_read"] and d["chat"]["reasoning"]'
 expect 0 "" rm telling

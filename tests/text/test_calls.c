@@ -416,6 +416,10 @@ static void forms_are_seen_in_templates(void **state)
         {"llama_cpp/GLM-4.7-Flash.jinja", "GLM", AP_CALLS_NONE, AP_THINKING_TAGS},
         {"llama_cpp/moonshotai-Kimi-K2.jinja", "Kimi K2", AP_CALLS_NONE, AP_THINKING_NONE},
         {"llama_cpp/CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja", "Command R7B", AP_CALLS_NONE, AP_THINKING_NONE},
+        {"llama_cpp/CohereForAI-c4ai-command-r-plus-tool_use.jinja", "Command R+", AP_CALLS_NONE, AP_THINKING_NONE},
+        {"llama_cpp/GigaChat3-10B-A1.8B.jinja", "GigaChat", AP_CALLS_NONE, AP_THINKING_NONE},
+        {"llama_cpp/GigaChat3.1-10B-A1.8B.jinja", "GigaChat", AP_CALLS_NONE, AP_THINKING_NONE},
+        {"llama_cpp/tencent-Hy3.jinja", NULL, AP_CALLS_NONE, AP_THINKING_NONE},
         {"llama_cpp/google-gemma-2-2b-it.jinja", NULL, AP_CALLS_NONE, AP_THINKING_NONE},
     };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
