@@ -28,7 +28,7 @@ static const char *system_text, *isa, *adapter_path, *tools_path;
 static ap_kv_type kv_type;
 static int64_t answer_tokens, top_k, seed = -1, context_tokens, threads;
 static double temperature = 0.7, top_p = 0.95, min_p;
-static bool raw, as_json;
+static bool raw, as_json, hides_thinking;
 
 static const cli_option options[] = {
     {"--system", "S", CLI_TEXT, &system_text, .help = "System message."},
@@ -42,6 +42,7 @@ static const cli_option options[] = {
     {"--ctx", "N", CLI_NUMBER, &context_tokens, 16, 1 << 24, "Context in tokens: prompt and answer together; what the model declares, at most 8192, if not given."},
     CLI_OPTION_THREADS(&threads),
     {"--raw", NULL, CLI_FLAG, &raw, .help = "Continue the text as it stands, without the chat template."},
+    {"--hide-thinking", NULL, CLI_FLAG, &hides_thinking, .help = "Show the answer only, not what the model thinks before it."},
     CLI_OPTION_KV(&kv_type),
     CLI_OPTION_ISA(&isa),
     {"--json", NULL, CLI_FLAG, &as_json,
@@ -95,7 +96,7 @@ static void end_thinking(answer *a)
 /* Reasoning is for people who watch: what a pipe or a file gets is the answer alone. */
 static void show(answer *a, const ap_worker_event *e)
 {
-    if (e->reasoning_length && cli_is_terminal(STDOUT_FILENO)) {
+    if (e->reasoning_length && !hides_thinking && cli_is_terminal(STDOUT_FILENO)) {
         if (!a->is_thinking) {
             if (a->text.len)
                 (void)putchar('\n');

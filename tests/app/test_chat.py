@@ -108,6 +108,9 @@ with tempfile.TemporaryDirectory() as folder:
                 t.wait("> ")
                 t.send("\x04")
             check(t.end() == 0, "a conversation with reasoning")
+    t = Terminal(environment, "run", telling, "In Turin?", "--hide-thinking")
+    check("hink" not in t.wait("<tool_call>"), "--hide-thinking shows it")
+    check(t.end() == 0, "an answer without the reasoning")
 
     # What is pasted is one message, whatever its ends of lines; the terminal gets its modes back.
     t = Terminal(environment, "run", "long", "--temp", "1", "--seed", "5", "-n", "300")
