@@ -168,10 +168,11 @@ int cli_run_oneshot(ap_oneshot_fn *fn, void *context, const int *fds, size_t fd_
 json_t *cli_moved_json(const ap_store_entry *entry);
 /* Text of a model: on a terminal without control characters, so that it cannot steer the terminal. */
 void cli_put_text(const char *text, size_t length);
-/* The path of a model's floats: `operand` itself, or, if nothing lies there and the store has a model of that name, the file or folder
- * which that was packed from, as long as it is there unchanged.  AP_E_NOTFOUND says why it is not, and what to do. */
+/* Opens a model's floats and its card: those at `operand`, or, if nothing lies there and the store has a model of that name, of the file or
+ * folder which that was packed from, as long as it is there unchanged.  AP_E_NOTFOUND says why it is not, and what to do.
+ * `path` is where they were found; on failure there is nothing to close. */
 enum { CLI_PATH_ROOM = 4096 };
-ap_status cli_find_source(const char *operand, char path[CLI_PATH_ROOM], ap_error *err);
+ap_status cli_open_source(const char *operand, ap_store_source *source, char path[CLI_PATH_ROOM], ap_error *err);
 /* The notes of a report on a line of their own, if there are any. */
 void cli_print_notes(const char *notes);
 /* Says in a sentence when this CPU has nothing better than plain C. */

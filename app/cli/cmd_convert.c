@@ -300,11 +300,7 @@ static int run(unsigned count, char **operands)
         return cli_error(CLI_FAILED, "the path of the target is longer than %zu bytes", sizeof target - 1);
     (void)snprintf(target, sizeof target, "%.*s", (int)length, operands[1]);
     char source[CLI_PATH_ROOM];
-    ap_status status = cli_find_source(operands[0], source, &err);
-    if (status == AP_OK)
-        status = ap_store_source_open(&j.source, source, &err);
-    if (status == AP_OK)
-        status = ap_store_source_add_card(&j.source, source, &err);
+    ap_status status = cli_open_source(operands[0], &j.source, source, &err);
     if (status == AP_OK) {
         j.to_folder = is_gguf(&j.source);
         status = check_target(target, j.to_folder, &err);

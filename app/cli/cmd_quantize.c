@@ -118,11 +118,7 @@ static int run(unsigned count, char **operands)
     if (what.file && strcmp(what.file, "-") != 0 && access(what.file, R_OK) != 0)
         return cli_error(CLI_FAILED, "'%.400s' cannot be read: %s; nothing was written", what.file, strerror(errno));
     char source[CLI_PATH_ROOM];
-    ap_status status = cli_find_source(operands[0], source, &err);
-    if (status == AP_OK)
-        status = ap_store_source_open(&j.source, source, &err);
-    if (status == AP_OK)
-        status = ap_store_source_add_card(&j.source, source, &err);
+    ap_status status = cli_open_source(operands[0], &j.source, source, &err);
     if (status == AP_OK && imatrix)
         status = ap_file_open(imatrix, &j.imatrix_fd, &err);
     if (status == AP_OK)

@@ -280,7 +280,7 @@ static ap_status find_source_of(const ap_store_entry *entry, char path[CLI_PATH_
     return AP_OK;
 }
 
-ap_status cli_find_source(const char *operand, char path[CLI_PATH_ROOM], ap_error *err)
+static ap_status find_source(const char *operand, char path[CLI_PATH_ROOM], ap_error *err)
 {
     ap_store *store = NULL;
     ap_store_entry entry;
@@ -291,6 +291,16 @@ ap_status cli_find_source(const char *operand, char path[CLI_PATH_ROOM], ap_erro
     bool is_known = ap_store_find(store, operand, &entry, NULL) == AP_OK && !entry.is_cached && strcmp(entry.name, operand) == 0;
     ap_store_close(&store);
     return is_known ? find_source_of(&entry, path, err) : AP_OK;
+}
+
+ap_status cli_open_source(const char *operand, ap_store_source *source, char path[CLI_PATH_ROOM], ap_error *err)
+{
+    AP_TRY(find_source(operand, path, err));
+    AP_TRY(ap_store_source_open(source, path, err));
+    ap_status status = ap_store_source_add_card(source, path, err);
+    if (status != AP_OK)
+        ap_store_source_close(source);
+    return status;
 }
 
 ap_status cli_open_vocab(const char *model, int *fd, ap_error *err)

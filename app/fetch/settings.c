@@ -13,19 +13,10 @@ static const char *get(const char *name)
     return value && *value ? value : NULL;
 }
 
-static ap_str trim(ap_str text)
-{
-    while (text.len && strchr(" \t\r\n", text.ptr[0]))
-        text.ptr++, text.len--;
-    while (text.len && strchr(" \t\r\n", text.ptr[text.len - 1]))
-        text.len--;
-    return text;
-}
-
 /* A token goes into a header: it must not be able to begin another one. */
 static ap_status take_token(ap_fetch_settings *s, ap_str text, const char *where, ap_error *err)
 {
-    text = trim(text);
+    text = ap_str_trim(text);
     if (text.len > AP_FETCH_TOKEN_MAX)
         return ap_fail(err, AP_E_ARG, "%s: a token is at most %d bytes long", where, AP_FETCH_TOKEN_MAX);
     for (size_t i = 0; i < text.len; i++)

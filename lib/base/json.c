@@ -274,3 +274,10 @@ ap_status ap_json_get_array(const json_t *root, const char *path, const json_t *
     *out = value;
     return AP_OK;
 }
+
+static int add_bytes(const char *bytes, size_t count, void *out) { return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1; }
+
+ap_status ap_json_print(const json_t *value, size_t flags, ap_buf *out, ap_error *err)
+{
+    return json_dump_callback(value, add_bytes, out, flags | JSON_ENCODE_ANY) == 0 ? AP_OK : ap_fail_nomem(err, out->len);
+}

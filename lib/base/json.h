@@ -49,6 +49,9 @@ ap_status ap_json_get_str(const json_t *root, const char *path, ap_str *out, ap_
 ap_status ap_json_get_object(const json_t *root, const char *path, const json_t **out, ap_error *err);
 ap_status ap_json_get_array(const json_t *root, const char *path, const json_t **out, ap_error *err);
 
+/* Appends the text of a value, of any kind; flags are jansson's (JSON_COMPACT, …). */
+ap_status ap_json_print(const json_t *value, size_t flags, ap_buf *out, ap_error *err);
+
 /* "a string", "null", …: for refusals of one's own. */
 const char *ap_json_kind_name(const json_t *value);
 

@@ -6,6 +6,17 @@
 
 #include "base/alloc.h"
 
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+ap_str ap_str_trim(ap_str text)
+{
+    while (text.len && is_space(text.ptr[0]))
+        text = (ap_str){text.ptr + 1, text.len - 1};
+    while (text.len && is_space(text.ptr[text.len - 1]))
+        text.len--;
+    return text;
+}
+
 ap_str ap_str_next_line(ap_str *rest)
 {
     const char *end = rest->len ? memchr(rest->ptr, '\n', rest->len) : NULL; /* an empty text may have no bytes at all */

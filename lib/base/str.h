@@ -27,6 +27,8 @@ static inline bool ap_str_starts(ap_str a, ap_str prefix)
     return a.len >= prefix.len && (prefix.len == 0 || memcmp(a.ptr, prefix.ptr, prefix.len) == 0);
 }
 
+/* The text without spaces, tabs and line ends around it. */
+ap_str ap_str_trim(ap_str text);
 /* The next line of a text, without its end (\n or \r\n), taken off `rest`; the last may have no end. */
 ap_str ap_str_next_line(ap_str *rest);
 /* Adds to the text that is in `text`, of `room` bytes with its NUL; what does not fit is left out. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
 #include "model/convert.h"
 #include "model/hf_card.h"
 
@@ -64,12 +65,12 @@ static ap_status read_general(const ap_gguf *keys, json_t *out, ap_error *err)
     for (uint32_t i = 0; i < ap_gguf_key_count(keys); i++) {
         const ap_gguf_key *key = ap_gguf_key_at(keys, i);
         char name[KEY_ROOM];
-        if (!ap_hf_card_owns(key->name) || memchr(key->name.ptr, 0, key->name.len))
+        if (!ap_hf_card_owns(key->name) || memchr(key->name.ptr, 0, key->name.len) || !ap_utf8_valid(key->name))
             continue;
         (void)snprintf(name, sizeof name, "%.*s", (int)key->name.len, key->name.ptr);
         json_t *value = value_of(keys, key, name);
-        if (value && json_object_set_new(out, name, value) != 0 && json_object_size(out) == 0)
-            return ap_fail_nomem(err, 64); /* a name that is no UTF-8 is left out */
+        if (value && json_object_set_new(out, name, value) != 0)
+            return ap_fail_nomem(err, 64);
     }
     return AP_OK;
 }
@@ -191,8 +192,6 @@ static ap_status complete(json_t *card, const json_t *general, ap_error *err)
 
 /* ---- README.md ---- */
 
-static int add_bytes(const char *bytes, size_t count, void *out) { return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1; }
-
 /* JSON is YAML; a word that nobody could take for something else stands without quotes. */
 static ap_status print_text(const json_t *text, ap_buf *out, ap_error *err)
 {
@@ -207,7 +206,7 @@ static ap_status print_text(const json_t *text, ap_buf *out, ap_error *err)
         is_plain = strcasecmp(bytes, words[i]) != 0;
     if (is_plain)
         return ap_buf_add(out, bytes, length, err);
-    return json_dump_callback(text, add_bytes, out, JSON_ENCODE_ANY) == 0 ? AP_OK : ap_fail_nomem(err, length);
+    return ap_json_print(text, 0, out, err);
 }
 
 static ap_status print_entry(const char *key, const json_t *value, ap_buf *out, ap_error *err)
@@ -225,8 +224,8 @@ static ap_status print_entry(const char *key, const json_t *value, ap_buf *out, 
     }
     if (json_is_string(value))
         AP_TRY(print_text(value, out, err));
-    if (is_object && json_dump_callback(value, add_bytes, out, JSON_REAL_PRECISION(9)) != 0)
-        return ap_fail_nomem(err, 64);
+    if (is_object)
+        AP_TRY(ap_json_print(value, JSON_REAL_PRECISION(9), out, err));
     return json_is_array(value) ? AP_OK : ap_buf_add_char(out, '\n', err);
 }
 

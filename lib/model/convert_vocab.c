@@ -9,12 +9,9 @@
 #include "model/vocabulary.h"
 #include "text/tokenizer_json.h"
 
-static int add_text(const char *bytes, size_t count, void *out) { return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1; }
-
 ap_status ap_convert_print(const json_t *json, ap_buf *out, ap_error *err)
 {
-    if (json_dump_callback(json, add_text, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0)
-        return ap_fail_nomem(err, out->len);
+    AP_TRY(ap_json_print(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9), out, err));
     return ap_buf_add_char(out, '\n', err);
 }
 

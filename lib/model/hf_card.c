@@ -55,15 +55,6 @@ bool ap_hf_card_owns(ap_str key)
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
-static ap_str trim(ap_str text)
-{
-    while (text.len && is_blank(text.ptr[0]))
-        text = (ap_str){text.ptr + 1, text.len - 1};
-    while (text.len && is_blank(text.ptr[text.len - 1]))
-        text.len--;
-    return text;
-}
-
 /* 'it''s' */
 static json_t *read_single_quoted(ap_str text)
 {
@@ -83,7 +74,7 @@ static json_t *read_single_quoted(ap_str text)
 /* NULL for what is no text: nothing, null, a map, a block, an anchor; and for bytes that are no UTF-8. */
 static json_t *read_text(ap_str text)
 {
-    text = trim(text);
+    text = ap_str_trim(text);
     if (text.len == 0 || strchr("{[|>&*!%@`", text.ptr[0]))
         return NULL;
     if (text.ptr[0] == '"' || text.ptr[0] == '\'') {
@@ -102,7 +93,7 @@ static json_t *read_text(ap_str text)
     for (size_t i = 1; i < text.len; i++)
         if (text.ptr[i] == '#' && is_blank(text.ptr[i - 1]))
             text.len = i;
-    text = trim(text);
+    text = ap_str_trim(text);
     bool is_map = text.ptr[text.len - 1] == ':' || memmem(text.ptr, text.len, ": ", 2);
     return is_map || ap_str_is(text, "null") || ap_str_is(text, "~") ? NULL : json_stringn(text.ptr, text.len);
 }
@@ -120,11 +111,11 @@ static json_t *read_flow(ap_str text)
             quote = c == quote ? 0 : quote;
             continue;
         }
-        if ((c == '"' || c == '\'') && trim((ap_str){text.ptr + begin, i - begin}).len == 0)
+        if ((c == '"' || c == '\'') && ap_str_trim((ap_str){text.ptr + begin, i - begin}).len == 0)
             quote = c;
         if (c != ',' && c != ']')
             continue;
-        ap_str item = trim((ap_str){text.ptr + begin, i - begin});
+        ap_str item = ap_str_trim((ap_str){text.ptr + begin, i - begin});
         json_t *value = item.len ? read_text(item) : NULL;
         if (item.len && (!value || json_array_append_new(list, value) != 0))
             break;
@@ -174,7 +165,7 @@ static void read_entry(reader *r, ap_str line)
     if (!ends || !ap_hf_card_is_name((ap_str){line.ptr, length}))
         return;
     (void)snprintf(r->key, sizeof r->key, "%.*s", (int)length, line.ptr);
-    ap_str value = trim((ap_str){line.ptr + length + 1, line.len - length - 1});
+    ap_str value = ap_str_trim((ap_str){line.ptr + length + 1, line.len - length - 1});
     if (value.len == 0 || value.ptr[0] == '#')
         (void)json_object_del(r->card, r->key); /* a list follows, or nothing */
     else if (value.ptr[0] == '[')
@@ -191,7 +182,7 @@ static void read_entry(reader *r, ap_str line)
 static void read_item(reader *r, ap_str line)
 {
     json_t *list = json_object_get(r->card, r->key);
-    ap_str item = trim(line);
+    ap_str item = ap_str_trim(line);
     bool is_item = item.len > 1 && item.ptr[0] == '-' && is_blank(item.ptr[1]);
     json_t *value = is_item ? read_text((ap_str){item.ptr + 1, item.len - 1}) : NULL;
     if (value && !list)
@@ -216,10 +207,10 @@ ap_status ap_hf_card_read(json_t **out, ap_str readme, ap_error *err)
     if (ap_str_starts(readme, AP_STR("\xef\xbb\xbf")))
         readme = (ap_str){readme.ptr + 3, readme.len - 3};
     const char *start = readme.ptr;
-    if (!ap_str_is(trim(ap_str_next_line(&readme)), "---"))
+    if (!ap_str_is(ap_str_trim(ap_str_next_line(&readme)), "---"))
         return AP_OK;
     while (readme.len) {
-        ap_str line = ap_str_next_line(&readme), words = trim(line);
+        ap_str line = ap_str_next_line(&readme), words = ap_str_trim(line);
         size_t read = (size_t)(readme.ptr - start);
         bool is_inside = line.len && (is_blank(line.ptr[0]) || line.ptr[0] == '-');
         if (ap_str_is(words, "---") || ap_str_is(words, "..."))
@@ -372,16 +363,12 @@ static ap_status put_saved_name(const json_t *config, json_t *general, ap_error 
     return name.len ? put_text(general, "general.name", last, (size_t)(name.ptr + name.len - last), err) : AP_OK;
 }
 
-static int add_text(const char *bytes, size_t count, void *out) { return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1; }
-
 ap_status ap_hf_card_keep(const char *key, const json_t *object, ap_gguf_writer *keys, ap_error *err)
 {
     ap_buf text = {0};
-    ap_status status = AP_OK;
     if (json_object_size(object) == 0)
         return AP_OK;
-    if (json_dump_callback(object, add_text, &text, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0)
-        status = ap_fail_nomem(err, text.len);
+    ap_status status = ap_json_print(object, JSON_COMPACT | JSON_REAL_PRECISION(9), &text, err);
     if (status == AP_OK)
         status = ap_gguf_writer_str(keys, key, ap_buf_str(&text), err);
     ap_buf_deinit(&text);

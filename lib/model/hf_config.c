@@ -45,8 +45,6 @@ ap_status ap_hf_config_complete(json_t *config, ap_error *err)
     return failed ? ap_fail_nomem(err, sizeof *arch) : AP_OK;
 }
 
-/* ---- The family's keys ---- */
-
 /* ---- Its numbers ---- */
 
 static ap_status read_positive(const json_t *from, const char *path, float *out, ap_error *err)

@@ -4,62 +4,52 @@
 #include <stddef.h>
 #include <string.h>
 
-/* What files carry as general.file_type, its name, and the type of most of their matrices. */
-typedef struct file_type {
-    uint32_t number;
-    ap_type most;
-    const char *name;
-} file_type;
-
-static const file_type file_types[] = {
-    {0, AP_TYPE_F32, "F32"},        {1, AP_TYPE_F16, "F16"},        {2, AP_TYPE_Q4_0, "Q4_0"},      {3, AP_TYPE_Q4_1, "Q4_1"},
-    {7, AP_TYPE_Q8_0, "Q8_0"},      {8, AP_TYPE_Q5_0, "Q5_0"},      {9, AP_TYPE_Q5_1, "Q5_1"},      {10, AP_TYPE_Q2_K, "Q2_K"},
-    {11, AP_TYPE_Q3_K, "Q3_K_S"},   {12, AP_TYPE_Q3_K, "Q3_K_M"},   {13, AP_TYPE_Q3_K, "Q3_K_L"},   {14, AP_TYPE_Q4_K, "Q4_K_S"},
-    {15, AP_TYPE_Q4_K, "Q4_K_M"},   {16, AP_TYPE_Q5_K, "Q5_K_S"},   {17, AP_TYPE_Q5_K, "Q5_K_M"},   {18, AP_TYPE_Q6_K, "Q6_K"},
-    {21, AP_TYPE_Q2_K, "Q2_K_S"},   {25, AP_TYPE_IQ4_NL, "IQ4_NL"}, {30, AP_TYPE_IQ4_XS, "IQ4_XS"}, {32, AP_TYPE_BF16, "BF16"},
-    {38, AP_TYPE_MXFP4, "MXFP4"},
-};
-
 struct ap_mix {
+    uint32_t file_type; /* what files carry as general.file_type */
     const char *name;
-    ap_type output;
+    ap_type most, output;
     ap_type better; /* of values and of the MLP's last matrix, in the layers of `wins`; 0 (F32): as most */
     ap_type fused;  /* q, k and v in one; F32: as most */
-    enum { WINS_NONE, WINS_ENDS_AND_THIRDS, WINS_FIRST_EIGHTH } wins;
+    enum { NOT_WRITTEN, WINS_NONE, WINS_ENDS_AND_THIRDS, WINS_FIRST_EIGHTH } wins;
 };
 
 static const ap_mix mixes[] = {
-    {"F32", AP_TYPE_F32, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"F16", AP_TYPE_F16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"BF16", AP_TYPE_BF16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"Q8_0", AP_TYPE_Q8_0, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"Q6_K", AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"Q5_K_M", AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, WINS_ENDS_AND_THIRDS},
-    {"Q4_K_M", AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q5_K, WINS_ENDS_AND_THIRDS},
-    {"Q4_0", AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
-    {"IQ4_XS", AP_TYPE_Q6_K, AP_TYPE_Q5_K, AP_TYPE_F32, WINS_FIRST_EIGHTH},
+    {0, "F32", AP_TYPE_F32, AP_TYPE_F32, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {1, "F16", AP_TYPE_F16, AP_TYPE_F16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {32, "BF16", AP_TYPE_BF16, AP_TYPE_BF16, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {7, "Q8_0", AP_TYPE_Q8_0, AP_TYPE_Q8_0, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {18, "Q6_K", AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {17, "Q5_K_M", AP_TYPE_Q5_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, WINS_ENDS_AND_THIRDS},
+    {15, "Q4_K_M", AP_TYPE_Q4_K, AP_TYPE_Q6_K, AP_TYPE_Q6_K, AP_TYPE_Q5_K, WINS_ENDS_AND_THIRDS},
+    {2, "Q4_0", AP_TYPE_Q4_0, AP_TYPE_Q6_K, AP_TYPE_F32, AP_TYPE_F32, WINS_NONE},
+    {30, "IQ4_XS", AP_TYPE_IQ4_XS, AP_TYPE_Q6_K, AP_TYPE_Q5_K, AP_TYPE_F32, WINS_FIRST_EIGHTH},
+    /* Only known by name: */
+    {3, "Q4_1", AP_TYPE_Q4_1},
+    {8, "Q5_0", AP_TYPE_Q5_0},
+    {9, "Q5_1", AP_TYPE_Q5_1},
+    {10, "Q2_K", AP_TYPE_Q2_K},
+    {11, "Q3_K_S", AP_TYPE_Q3_K},
+    {12, "Q3_K_M", AP_TYPE_Q3_K},
+    {13, "Q3_K_L", AP_TYPE_Q3_K},
+    {14, "Q4_K_S", AP_TYPE_Q4_K},
+    {16, "Q5_K_S", AP_TYPE_Q5_K},
+    {21, "Q2_K_S", AP_TYPE_Q2_K},
+    {25, "IQ4_NL", AP_TYPE_IQ4_NL},
+    {38, "MXFP4", AP_TYPE_MXFP4},
 };
-enum { MIXES = sizeof mixes / sizeof mixes[0], FILE_TYPES = sizeof file_types / sizeof file_types[0] };
-
-static const file_type *file_type_of(const ap_mix *mix)
-{
-    size_t i = 0;
-    while (strcmp(file_types[i].name, mix->name) != 0)
-        i++;
-    return &file_types[i];
-}
+enum { MIXES = sizeof mixes / sizeof mixes[0] };
 
 const ap_mix *ap_mix_find(const char *name)
 {
     for (size_t i = 0; i < MIXES; i++)
-        if (strcmp(mixes[i].name, name) == 0)
+        if (mixes[i].wins != NOT_WRITTEN && strcmp(mixes[i].name, name) == 0)
             return &mixes[i];
     return NULL;
 }
 
 const char *ap_mix_names(void) { return "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS"; }
 
-uint32_t ap_mix_file_type(const ap_mix *mix) { return file_type_of(mix)->number; }
+uint32_t ap_mix_file_type(const ap_mix *mix) { return mix->file_type; }
 
 /* "blk.12.attn_v.weight": *layer is 12 and the rest "attn_v.weight"; without "blk." the name itself. */
 static const char *in_layer(const char *name, uint32_t *layer)
@@ -89,19 +79,19 @@ static ap_type wanted(const ap_mix *mix, const ap_mix_model *m, const char *name
 {
     uint32_t layer;
     const char *kind = in_layer(name, &layer);
-    ap_type most = file_type_of(mix)->most, better = mix->better == AP_TYPE_F32 ? most : mix->better;
+    ap_type better = mix->better == AP_TYPE_F32 ? mix->most : mix->better;
     if (strcmp(name, "output.weight") == 0 || (m->is_tied && strcmp(name, "token_embd.weight") == 0))
         return mix->output;
     bool is_value = strncmp(kind, "attn_v.", 7) == 0, is_down = strncmp(kind, "ffn_down", 8) == 0;
     if (strncmp(kind, "attn_qkv.", 9) == 0)
-        return mix->fused == AP_TYPE_F32 ? most : mix->fused;
+        return mix->fused == AP_TYPE_F32 ? mix->most : mix->fused;
     if (mix->wins == WINS_ENDS_AND_THIRDS && (is_value || is_down) && is_end_or_third(layer, m->layer_count))
         return better;
     if (mix->wins == WINS_FIRST_EIGHTH && is_value && m->heads_per_kv >= 4)
         return better;
     if (mix->wins == WINS_FIRST_EIGHTH && is_down && layer < m->layer_count / 8 && !m->has_importance)
         return better;
-    return most;
+    return mix->most;
 }
 
 /* What comes nearest to a type of 256 columns in blocks of 32; any other type itself. */
@@ -153,9 +143,9 @@ const char *ap_quantization_name(const ap_gguf *keys, const uint64_t type_bytes[
 {
     uint32_t number;
     if (ap_gguf_find(keys, AP_STR("general.file_type")) && ap_gguf_get_u32(keys, "general.file_type", &number, NULL) == AP_OK)
-        for (size_t i = 0; i < FILE_TYPES; i++)
-            if (file_types[i].number == number && (type_bytes[file_types[i].most] || type_bytes[in_small_blocks(file_types[i].most)]))
-                return file_types[i].name;
+        for (size_t i = 0; i < MIXES; i++)
+            if (mixes[i].file_type == number && (type_bytes[mixes[i].most] || type_bytes[in_small_blocks(mixes[i].most)]))
+                return mixes[i].name;
     return ap_type_info_of(most_of(type_bytes))->name;
 }
 
@@ -165,8 +155,8 @@ void ap_quantization_note(char *to, size_t room, const char *name, const uint64_
     double total = 0;
     for (uint32_t i = 0; i < AP_TYPE_ROOM; i++)
         total += (double)type_bytes[i];
-    for (size_t i = 0; i < FILE_TYPES; i++)
-        if (strcmp(file_types[i].name, name) == 0 && file_types[i].most != most)
+    for (size_t i = 0; i < MIXES; i++)
+        if (strcmp(mixes[i].name, name) == 0 && mixes[i].most != most)
             ap_str_append(to, room, "It is called %s; of the types in it %s has the most bytes (%.0f%%). ", name,
                           ap_type_info_of(most)->name, 100 * (double)type_bytes[most] / total);
 }

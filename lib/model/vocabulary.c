@@ -326,11 +326,6 @@ ap_status ap_answer_finish(ap_answer *answer, ap_answer_fn *fn, void *context, a
 
 void ap_answer_destroy(ap_answer **answer) { ap_calls_destroy(answer); }
 
-static int add_json(const char *bytes, size_t count, void *out)
-{
-    return ap_buf_add(out, bytes, count, NULL) == AP_OK ? 0 : -1;
-}
-
 ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, size_t length, int64_t now, ap_tokens *tokens,
                                ap_error *err)
 {
@@ -340,9 +335,9 @@ ap_status ap_vocab_render_user(const ap_vocab *vocab, const char *text, size_t l
         return ap_fail(err, AP_E_ARG, "the text is not valid UTF-8");
     json_t *root = json_pack("{s:[{s:s, s:s%}], s:b}", "messages", "role", "user", "content", text, length,
                              "add_generation_prompt", 1);
-    ap_status status = root && json_dump_callback(root, add_json, &json, JSON_COMPACT) == 0
-                           ? ap_vocab_render(vocab, json.ptr, json.len, now, NULL, NULL, tokens, err)
-                           : ap_fail_nomem(err, length);
+    ap_status status = root ? ap_json_print(root, JSON_COMPACT, &json, err) : ap_fail_nomem(err, length);
+    if (status == AP_OK)
+        status = ap_vocab_render(vocab, json.ptr, json.len, now, NULL, NULL, tokens, err);
     json_decref(root);
     ap_buf_deinit(&json);
     return status;

@@ -88,7 +88,7 @@ static void mistral_start_byte(ap_calls *c, char byte)
 static void mistral_name_byte(ap_calls *c, char byte)
 {
     if (byte == '{' && c->mode == M_NAME) { /* [ARGS] is missing */
-        if (begin_args(c, ap_call_trim(ap_buf_str(&c->name))))
+        if (begin_args(c, ap_str_trim(ap_buf_str(&c->name))))
             args_start_byte(c, byte);
         return;
     }
@@ -98,7 +98,7 @@ static void mistral_name_byte(ap_calls *c, char byte)
 static void deepseek_name_byte(ap_calls *c, char byte)
 {
     if (byte == '\n')
-        (void)begin_args(c, ap_call_trim(ap_buf_str(&c->name)));
+        (void)begin_args(c, ap_str_trim(ap_buf_str(&c->name)));
     else
         name_byte(c, byte);
 }
@@ -248,7 +248,7 @@ static bool in_args(const ap_calls *c)
 
 static void act_deepseek(ap_calls *c, ap_call_mark mark)
 {
-    ap_str head = ap_call_trim(ap_buf_str(&c->name));
+    ap_str head = ap_str_trim(ap_buf_str(&c->name));
     switch (mark) {
     case AP_MARK_DS_SEP: /* "function", the name and a fence; or the name alone */
         if (ap_str_is(head, "function")) {
@@ -330,7 +330,7 @@ static void act(ap_calls *c, ap_call_mark mark, ap_str written)
         c->mode = M_ID;
         return;
     case AP_MARK_MISTRAL_ARGS:
-        (void)begin_args(c, ap_call_trim(ap_buf_str(&c->name)));
+        (void)begin_args(c, ap_str_trim(ap_buf_str(&c->name)));
         return;
     case AP_MARK_DS_SEP:
     case AP_MARK_DS_CALL_END:

@@ -137,7 +137,7 @@ bool ap_calls_announce(ap_calls *c, ap_str name)
         return false;
     ap_calls_flush(c);
     ap_calls_drop_space(c);
-    ap_str id = ap_call_trim(ap_buf_str(&c->id));
+    ap_str id = ap_str_trim(ap_buf_str(&c->id));
     ap_answer_piece piece = {.kind = AP_ANSWER_CALL,
                              .call = c->call_count++,
                              .text = name.ptr,

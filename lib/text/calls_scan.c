@@ -11,15 +11,6 @@ bool ap_call_is_name_byte(char byte, bool is_first)
            (!is_first && ((byte >= '0' && byte <= '9') || byte == '.' || byte == '-'));
 }
 
-ap_str ap_call_trim(ap_str text)
-{
-    while (text.len && ap_call_is_space(text.ptr[0]))
-        text.ptr++, text.len--;
-    while (text.len && ap_call_is_space(text.ptr[text.len - 1]))
-        text.len--;
-    return text;
-}
-
 bool ap_call_track(ap_call_tracker *t, char byte)
 {
     if (!t->has_begun) {

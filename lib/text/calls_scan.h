@@ -32,7 +32,6 @@ ap_status ap_call_decode(ap_str json, ap_buf *out, bool *is_text, ap_error *err)
 bool ap_call_is_space(char byte);
 /* Of a function's name; `-` and `.` are no Python, but tools are named so. */
 bool ap_call_is_name_byte(char byte, bool is_first);
-ap_str ap_call_trim(ap_str text);
 
 /* How harmony's marks stand in a header that is kept as text. */
 enum { AP_HEADER_CHANNEL = 1, AP_HEADER_CONSTRAIN = 2 };

@@ -65,7 +65,7 @@ void ap_calls_whole_byte(ap_calls *c, char byte)
     } else {
         bool is_begin = byte == '{' || byte == '[';
         ap_str word = {c->raw.ptr + BACKTICKS, c->raw.len - BACKTICKS - is_begin};
-        if (!is_fence_name(ap_call_trim(word), is_begin)) {
+        if (!is_fence_name(ap_str_trim(word), is_begin)) {
             ap_calls_fail(c);
         } else if (is_begin) {
             c->fence = FENCE_OVER;

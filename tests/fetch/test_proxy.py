@@ -3,23 +3,14 @@
 import os, shutil, subprocess, sys, tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from checks import check, environment, finish
 from hub_server import Hub, Large
 from proxy_server import Proxy
 
 aperto, make_tiny = map(os.path.abspath, sys.argv[1:3])
 certificate = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "localhost.pem")
 work = tempfile.mkdtemp()
-environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith(("HF_", "HUGGING", "XDG_"))}
 environment |= {"HOME": work, "APERTO_DATA": work + "/data", "NO_COLOR": "1", "SSL_CERT_FILE": certificate, "HF_TOKEN": "hf_right"}
-failed = passed = 0
-
-
-def check(good, what):
-    global failed, passed
-    passed += bool(good)
-    failed += not good
-    if not good:
-        print(f"FAILED {what}", flush=True)
 
 
 def pull(hub, **env):
@@ -79,5 +70,4 @@ check(done.returncode == 1 and done.stderr.count("\n") == 1 and "pass" not in do
 for server in (proxy, safe, plain):
     server.stop()
 shutil.rmtree(work)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

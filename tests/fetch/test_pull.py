@@ -3,23 +3,14 @@
 import hashlib, json, os, pty, re, shutil, signal, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from checks import check, environment, finish
 from hub_server import Hub, Large, git_sha1
 
 aperto, make_tiny = (os.path.abspath(path) for path in sys.argv[1:3])
 work = tempfile.mkdtemp()
 hub = Hub(token="hf_right", page=3).start()
-environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith(("HF_", "HUGGING", "XDG_"))}
 environment |= {"APERTO_DATA": work + "/data", "HOME": work, "HF_ENDPOINT": hub.endpoint + "/", "NO_COLOR": "1"}
 models = os.path.join(work, "data", "models")
-failed = passed = 0
-
-
-def check(good, what):
-    global failed, passed
-    passed += bool(good)
-    failed += not good
-    if not good:
-        print(f"FAILED {what}", flush=True)
 
 
 def run(*arguments, **env):
@@ -404,5 +395,4 @@ refused(run("run", "./org/model", "hi"), "cannot be opened", "run of a path")
 
 hub.stop()
 shutil.rmtree(work)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

@@ -3,23 +3,14 @@
 import base64, json, os, shutil, subprocess, sys, tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from checks import check, environment, finish
 from registry_server import Registry, digest
 
 aperto, make_tiny = map(os.path.abspath, sys.argv[1:3])
 work = tempfile.mkdtemp()
 os.chdir(work)
-environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
 environment |= {"HOME": work, "NO_COLOR": "1"}
 environment.pop("DOCKER_CONFIG", None)
-failed = passed = 0
-
-
-def check(good, what):
-    global failed, passed
-    passed += bool(good)
-    failed += not good
-    if not good:
-        print(f"FAILED {what}")
 
 
 def run(*arguments, store="a"):
@@ -260,5 +251,4 @@ expect(1, "no model", "push", "nothing", f"{at}/a:b")
 expect(1, "", "pull", "oci://127.0.0.1:1/a:b") # nobody there
 registry.server.shutdown()
 shutil.rmtree(work)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

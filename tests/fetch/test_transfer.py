@@ -3,12 +3,12 @@
 import email.utils, hashlib, json, os, random, shutil, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from checks import check, environment, finish
 from hub_server import Hub, Large, git_sha1
 
 tool = os.path.abspath(sys.argv[1])
 here = os.path.dirname(os.path.abspath(__file__))
 statuses = {"ok": 0, "io": 2, "format": 3, "limit": 4, "unsupported": 5, "arg": 6, "notfound": 8, "cancelled": 9, "integrity": 16}
-environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
 data = random.Random(1).randbytes(2_000_000)
 other = random.Random(2).randbytes(2_000_000)
 sha256 = hashlib.sha256(data).hexdigest()
@@ -17,15 +17,6 @@ hub = Hub().start()
 hub.files["/file"] = data
 hub.files["/small"] = b"hello\n"
 hub.files["/empty"] = b""
-failed = passed = 0
-
-
-def check(good, what):
-    global failed, passed
-    passed += bool(good)
-    failed += not good
-    if not good:
-        print(f"FAILED {what}")
 
 
 def run(*arguments, kill=False):
@@ -338,5 +329,4 @@ check(n > 5 and a["status"] == 0 and got() == b"hello\n", f"memory: {n}")
 hub.stop()
 safe.stop()
 shutil.rmtree(work)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

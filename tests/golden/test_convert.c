@@ -177,27 +177,38 @@ static ap_tokens tokens_of(const ap_model *model, const char *text)
     return tokens;
 }
 
+static ap_buf text_of_document(const made_folder *f, const char *name)
+{
+    ap_buf text = {0};
+    for (size_t i = 0; i < f->count; i++)
+        if (strcmp(f->names[i], name) == 0) {
+            assert_int_equal(lseek(f->files[i].fd, 0, SEEK_SET), 0);
+            assert_ok(ap_file_read_fd(f->files[i].fd, 1 << 20, &text, err));
+        }
+    return text;
+}
+
 static json_t *document_of(const made_folder *f, const char *name)
 {
     json_t *root = NULL;
-    for (size_t i = 0; i < f->count; i++) {
-        ap_buf text;
-        if (strcmp(f->names[i], name) != 0)
-            continue;
-        assert_int_equal(lseek(f->files[i].fd, 0, SEEK_SET), 0);
-        assert_ok(ap_file_read_fd(f->files[i].fd, 1 << 20, &text, err));
+    ap_buf text = text_of_document(f, name);
+    if (text.len)
         assert_ok(ap_json_parse(&root, ap_buf_str(&text), (ap_json_limits){1 << 20, 10000}, err));
-        ap_buf_deinit(&text);
-    }
+    ap_buf_deinit(&text);
     return root;
+}
+
+static void expect_same_text(const char *name, ap_str text, const char *expected)
+{
+    if (!ap_str_is(text, expected))
+        fail_msg("'%s' is '%.*s', not '%s'", name, (int)text.len, text.ptr, expected);
 }
 
 static void expect_text(const json_t *root, const char *path, const char *expected)
 {
     ap_str text = {0};
     assert_ok(ap_json_get_str(root, path, &text, err));
-    if (!ap_str_is(text, expected))
-        fail_msg("'%s' is '%.*s', not '%s'", path, (int)text.len, text.ptr, expected);
+    expect_same_text(path, text, expected);
 }
 
 static void words_labels_and_pooling_come_back(void **state)
@@ -286,23 +297,11 @@ static void a_pooling_comes_back(void **state)
 
 /* ---- The card ---- */
 
-static ap_buf text_of_document(const made_folder *f, const char *name)
-{
-    ap_buf text = {0};
-    for (size_t i = 0; i < f->count; i++)
-        if (strcmp(f->names[i], name) == 0) {
-            assert_int_equal(lseek(f->files[i].fd, 0, SEEK_SET), 0);
-            assert_ok(ap_file_read_fd(f->files[i].fd, 1 << 20, &text, err));
-        }
-    return text;
-}
-
 static void expect_key(const ap_gguf *gguf, const char *name, const char *expected)
 {
     ap_str text = {0};
     assert_ok(ap_gguf_get_str(gguf, name, &text, err));
-    if (!ap_str_is(text, expected))
-        fail_msg("'%s' is '%.*s', not '%s'", name, (int)text.len, text.ptr, expected);
+    expect_same_text(name, text, expected);
 }
 
 static const char readme[] = "---\nlicense: apache-2.0 # a comment\nlanguage:\n- en\n- 'no'\nbase_model: org/base\ntags: [tiny, \"a, b\"]\n"
