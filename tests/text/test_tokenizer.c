@@ -453,9 +453,42 @@ static void invalid_parts_are_cut_like_the_replacement(void **state)
     free(classes);
 }
 
+/* Letters stay together, each kind of mark is cut off; `expected` has a bar where a word ends. */
+static void expect_cuts(const ap_classes *classes, const char *stage, ap_str text, const char *expected)
+{
+    ap_split split = {0};
+    ap_splitter splitter;
+    ap_str word;
+    ap_buf cut = {0};
+    assert_ok(ap_split_add(&split, ap_str_from(stage), err));
+    ap_splitter_begin(&splitter, classes, &split, text, NULL, NULL);
+    while (ap_splitter_next(&splitter, &word)) {
+        assert_ok(ap_buf_add_str(&cut, word, err));
+        assert_ok(ap_buf_add_char(&cut, '|', err));
+    }
+    assert_ok(ap_buf_add_char(&cut, 0, err));
+    assert_string_equal(cut.ptr, expected);
+    ap_buf_deinit(&cut);
+    ap_split_deinit(&split);
+}
+
+/* U+12FF2 is punctuation since Unicode 14, U+2031 since long. */
+static void punctuation_is_as_old_as_what_cuts_at_it(void **state)
+{
+    ap_classes *classes = calloc(1, sizeof *classes);
+    ap_classes_fill(classes);
+    ap_str text = AP_STR("a`b$$c\xe2\x80\xb1" "d\xf0\x92\xbf\xb2" "e");
+    expect_cuts(classes, ap_split_expression(AP_SCAN_FALCON_PUNCT), text, "a|`|b|$$|c|\xe2\x80\xb1|d|\xf0\x92\xbf\xb2|e|");
+    expect_cuts(classes, ap_split_expression(AP_SCAN_DEFAULT_PUNCT), text, "a`b|$$|c|\xe2\x80\xb1|d|\xf0\x92\xbf\xb2|e|");
+    expect_cuts(classes, ap_split_expression(AP_SCAN_PUNCT_RUN), text, "a|`|b|$$|c|\xe2\x80\xb1|d\xf0\x92\xbf\xb2" "e|");
+    expect_cuts(classes, ap_split_expression(AP_SCAN_PUNCT), text, "a|`|b|$|$|c|\xe2\x80\xb1|d\xf0\x92\xbf\xb2" "e|");
+    free(classes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(punctuation_is_as_old_as_what_cuts_at_it),
         cmocka_unit_test(invalid_parts_are_cut_like_the_replacement),
         cmocka_unit_test(control_text_of_strangers_gives_no_control_token),
         cmocka_unit_test(a_seam_inside_a_control_token_breaks_it),
