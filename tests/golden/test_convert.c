@@ -177,6 +177,13 @@ static ap_tokens tokens_of(const ap_model *model, const char *text)
     return tokens;
 }
 
+static void give_file(golden_folder *folder, const char *name, const char *text)
+{
+    ap_import_file *file = &folder->files[folder->count++];
+    file->name = name;
+    assert_ok(ap_file_write_all(file->fd = ap_test_temporary(), text, strlen(text), err));
+}
+
 static ap_buf text_of_document(const made_folder *f, const char *name)
 {
     ap_buf text = {0};
@@ -232,10 +239,8 @@ static void words_labels_and_pooling_come_back(void **state)
         (void)snprintf(path, sizeof path, "golden/arch/%s", cases[i].folder);
         golden_open(&folder, path);
         const char *extra[][2] = {{"tokenizer.json", cases[i].tokenizer}, {"tokenizer_config.json", "{\"mask_token\": {\"content\": \"[MASK]\"}}"}};
-        for (size_t k = 0; k < 2; k++) {
-            folder.files[folder.count].name = extra[k][0];
-            assert_ok(ap_file_write_all(folder.files[folder.count++].fd = ap_test_temporary(), extra[k][1], strlen(extra[k][1]), err));
-        }
+        for (size_t k = 0; k < 2; k++)
+            give_file(&folder, extra[k][0], extra[k][1]);
         assert_ok(ap_model_import_files(folder.files, folder.count, direct, &import, &imported, err));
         assert_ok(ap_model_convert_to_gguf(folder.files, folder.count, gguf, &convert, &report, err));
         golden_close(&folder);
@@ -276,10 +281,8 @@ static void a_pooling_comes_back(void **state)
     golden_open(&folder, "golden/arch/qwen3"); /* also of decoders */
     const char *extra[][2] = {{"1_Pooling/config.json", "{\"pooling_mode_mean_tokens\": true}"},
                               {"modules.json", "[" MODULE("Transformer") ", " MODULE("Pooling") ", " MODULE("Normalize") "]"}};
-    for (size_t k = 0; k < 2; k++) {
-        folder.files[folder.count].name = extra[k][0];
-        assert_ok(ap_file_write_all(folder.files[folder.count++].fd = ap_test_temporary(), extra[k][1], strlen(extra[k][1]), err));
-    }
+    for (size_t k = 0; k < 2; k++)
+        give_file(&folder, extra[k][0], extra[k][1]);
     assert_ok(ap_model_convert_to_gguf(folder.files, folder.count, gguf, &convert, &report, err));
     golden_close(&folder);
     make_folder(&made, gguf, 150000);
@@ -293,6 +296,36 @@ static void a_pooling_comes_back(void **state)
     while (made.count)
         close(made.files[--made.count].fd);
     close(gguf);
+}
+
+/* Files of other converters say neither class nor rows of positions: both follow from the vocabulary. */
+static void a_family_is_found_without_our_keys(void **state)
+{
+    static const struct {
+        const char *vocab;
+        int32_t padding; /* below 0: not said */
+        const ap_arch *arch;
+        uint32_t skipped;
+    } cases[] = {{"t5", 3, &ap_arch_xlm_roberta, 4}, {"t5", -1, &ap_arch_xlm_roberta, 2}, {"gpt2", 1, &ap_arch_roberta, 2}, {"bert", 0, &ap_arch_bert, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ap_gguf_writer *writer;
+        ap_buf bytes = {0};
+        ap_gguf *keys;
+        const ap_arch *arch = &ap_arch_bert;
+        uint32_t skipped;
+        assert_ok(ap_gguf_writer_create(&writer, AP_GGUF_ALIGNMENT_DEFAULT, err));
+        assert_ok(ap_gguf_writer_str(writer, "tokenizer.ggml.model", ap_str_from(cases[i].vocab), err));
+        if (cases[i].padding >= 0)
+            assert_ok(ap_gguf_writer_u32(writer, "tokenizer.ggml.padding_token_id", (uint32_t)cases[i].padding, err));
+        assert_ok(ap_gguf_writer_keys_only(writer, &bytes, err));
+        assert_ok(ap_gguf_open(&keys, (const unsigned char *)bytes.ptr, bytes.len, err));
+        assert_ok(ap_convert_family(keys, &arch, &skipped, err));
+        assert_ptr_equal(arch, cases[i].arch);
+        assert_int_equal(skipped, cases[i].skipped);
+        ap_gguf_close(&keys);
+        ap_gguf_writer_destroy(&writer);
+        ap_buf_deinit(&bytes);
+    }
 }
 
 /* ---- The card ---- */
@@ -320,10 +353,8 @@ static void the_card_comes_back(void **state)
     ap_convert_report report;
     golden_open(&folder, "golden/arch/llama");
     const char *extra[][2] = {{"README.md", readme}, {"generation_config.json", generation}};
-    for (size_t k = 0; k < 2; k++) {
-        folder.files[folder.count].name = extra[k][0];
-        assert_ok(ap_file_write_all(folder.files[folder.count++].fd = ap_test_temporary(), extra[k][1], strlen(extra[k][1]), err));
-    }
+    for (size_t k = 0; k < 2; k++)
+        give_file(&folder, extra[k][0], extra[k][1]);
     assert_ok(ap_model_convert_to_gguf(folder.files, folder.count, gguf, &convert, &report, err));
     golden_close(&folder);
     make_folder(&made, gguf, 150000);
@@ -386,6 +417,7 @@ static void keys_without_a_card_come_back(void **state)
     made_folder made = {.count = 0};
     const ap_str tags[] = {{"one", 3}, {"two: three", 10}};
     assert_ok(ap_gguf_writer_create(&writer, AP_GGUF_ALIGNMENT_DEFAULT, err));
+    assert_ok(ap_gguf_writer_str(writer, "general.\xff", AP_STR("left out"), err));
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         assert_ok(ap_gguf_writer_str(writer, names[i], ap_str_from(names[i] + 8), err));
     assert_ok(ap_gguf_writer_u32(writer, "general.base_model.count", 1, err));
@@ -459,6 +491,7 @@ static void a_quantized_folder(void **state) { there_the_same_bits("golden/quant
 int main(void)
 {
     const struct CMUnitTest documents[] = {cmocka_unit_test(words_labels_and_pooling_come_back), cmocka_unit_test(a_pooling_comes_back),
+                                          cmocka_unit_test(a_family_is_found_without_our_keys),
                                           cmocka_unit_test(the_card_comes_back), cmocka_unit_test(keys_without_a_card_come_back),
                                           cmocka_unit_test(a_card_is_read_as_far_as_it_goes)};
     int failed = cmocka_run_group_tests(documents, NULL, NULL);
